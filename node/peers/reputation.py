@@ -25,6 +25,7 @@ from unchained.node.transport.contract import (
     Direction,
     Misbehaved,
     PeerConnected,
+    PeerDisconnected,
     PeerId,
     PeerInfo,
 )
@@ -36,7 +37,7 @@ DEBT_MS_MAX: Final = 2_000.0
 """Verification in vain, in ms, that a group may cost before it is disconnected and banned."""
 DEBT_FORGIVEN_MS_PER_S: Final = 20.0
 """Debt forgiven per second: 2 % of one core."""
-REMEMBERED_PEERS_MAX: Final = 2_048
+GONE_PEERS_MAX: Final = 2_048
 """Peers whose group is remembered after they are gone, for what is found out late."""
 
 
@@ -90,7 +91,11 @@ class Reputation:
         self._log = log
         self._patience = KeyedTokenBuckets(DEBT_MS_MAX, DEBT_FORGIVEN_MS_PER_S)
         """What each group may still cost, in ms of verification."""
-        self._groups: OrderedDict[PeerId, str] = OrderedDict()
+        self._connected: dict[PeerId, str] = {}
+        """The groups of those who are connected: there is no more of it than of connections."""
+        self._gone: OrderedDict[PeerId, str] = OrderedDict()
+        """Those of who has left, a bounded number: whoever comes and goes under ever new names
+        pushes out nobody who has stayed."""
         self.penalties: Counter[str] = Counter()
         """Penalties by name since the start."""
         self.bans_made = 0
@@ -143,52 +148,65 @@ class Reputation:
 
     def group_of(self, peer: PeerId) -> str:
         """Return what bans of a peer cover; its own id for one never seen."""
-        return self._groups.get(peer, f"unknown/{peer}")
+        group = self._connected.get(peer) or self._gone.get(peer)
+        return f"unknown/{peer}" if group is None else group
 
     def note(self, event: object) -> None:
         """Take an event of the transport."""
         if isinstance(event, PeerConnected):
-            self._groups[event.info.peer] = host_group(event.info.ip, event.info.peer)
-            self._groups.move_to_end(event.info.peer)
-            if len(self._groups) > REMEMBERED_PEERS_MAX:
-                self._groups.popitem(last=False)
+            self._gone.pop(event.info.peer, None)
+            self._connected[event.info.peer] = host_group(event.info.ip, event.info.peer)
+        elif isinstance(event, PeerDisconnected):
+            group = self._connected.pop(event.info.peer, None)
+            if group is not None:
+                self._gone[event.info.peer] = group
+                if len(self._gone) > GONE_PEERS_MAX:
+                    self._gone.popitem(last=False)
         elif isinstance(event, Misbehaved):
             penalty = MISBEHAVIOURS[event.kind]
             group = host_group(event.ip, event.peer) if event.ip else ""
             if not group and event.peer is not None:
                 group = self.group_of(event.peer)
-            self._apply(group, penalty, f"{event.kind.value}: {event.detail}", 0.0)
+            self._apply(group, event.peer, penalty, f"{event.kind.value}: {event.detail}", 0.0)
 
     def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
         """Apply a penalty to a peer; `ms` is what `COST` adds to its debt."""
-        self._apply(self.group_of(peer), penalty, why, ms)
+        self._apply(self.group_of(peer), peer, penalty, why, ms)
 
-    def _apply(self, group: str, penalty: Penalty, why: str, ms: float) -> None:
+    def _apply(
+        self, group: str, peer: PeerId | None, penalty: Penalty, why: str, ms: float
+    ) -> None:
         if penalty is Penalty.NONE or not group:
             return
         self.penalties[penalty.value] += 1
         if penalty is Penalty.BAN:
-            self.ban(group, why)
+            self._ban(group, peer, why)
             return
         self._log.debug("peer.penalty", group=group, penalty=penalty.value, why=why)
         price = max(ms, FAULT_MS) if penalty is Penalty.FAULT else ms
         if not self._patience.take(group, trio.current_time(), price):
             self._patience.forget(group)
-            self.ban(group, f"too much useless work, last: {why}")
+            self._ban(group, peer, f"too much useless work, last: {why}")
 
     def ban(self, group: str, why: str, length_ms: int | None = None) -> None:
         """Ban a group and disconnect all of it."""
+        self._ban(group, None, why, length_ms)
+
+    def _ban(
+        self, group: str, culprit: PeerId | None, why: str, length_ms: int | None = None
+    ) -> None:
+        """Ban a group and disconnect all of it, and the peer that it is banned for: also where
+        that came from elsewhere, and where the group was banned before."""
         now_ms = self._clock.now_ms()
-        if length_ms is None and self.bans.is_banned(group, now_ms):
-            return
-        ban = self.bans.add(group, why, now_ms, length_ms)
-        self.bans_made += 1
-        self._observer.bans_changed()
-        self._log.warning(
-            "peer.banned", group=group, why=why, minutes=(ban.until - now_ms) // 60_000
-        )
+        if length_ms is not None or not self.bans.is_banned(group, now_ms):
+            ban = self.bans.add(group, why, now_ms, length_ms)
+            self.bans_made += 1
+            self._observer.bans_changed()
+            self._log.warning(
+                "peer.banned", group=group, why=why, minutes=(ban.until - now_ms) // 60_000
+            )
         for info in tuple(self._connections.peers()):
-            if host_group(info.ip, info.peer) == group:
+            if info.peer == culprit or host_group(info.ip, info.peer) == group:
                 self._observer.drop(info.peer)
 
     def lift(self, group: str) -> bool:

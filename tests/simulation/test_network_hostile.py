@@ -29,6 +29,7 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
+from unchained.node.peers.reputation import GONE_PEERS_MAX
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
@@ -156,6 +157,28 @@ async def test_forged_proofs_ban_at_once_and_two_at_most_are_verified() -> None:
         await net.until(lambda: not hostile.is_connected_to(nodes[0]), "gone", 5)
         assert nodes[0].network.relay.statistics().rules["BAD_MIX"] <= 2
         assert not hostile.is_banned_by(nodes[1])
+
+
+async def test_forged_proofs_ban_who_has_stayed_while_thousands_came_and_went() -> None:
+    async with against(21) as (net, nodes, hostile):
+        node = nodes[0]
+        net.pause_mining()
+        await hostile.join([node])
+        for number in range(GONE_PEERS_MAX):
+            visitor = net.transport(f"visitor {number}", "77.7.0.7")
+            async with trio.open_nursery() as nursery:
+                await nursery.start(visitor.run)
+                await visitor.connect(node.transport.address)
+                nursery.cancel_scope.cancel()
+        assert hostile.is_connected_to(node)
+        before = node.chain.statistics().mixes_verified
+        template = await template_of(node)
+        for nonce in range(100):
+            await hostile.gossip("coin", forged(template, nonce).raw)
+        await net.until(lambda: hostile.is_banned_by(node), "banned", 5)
+        await net.until(lambda: not hostile.is_connected_to(node), "gone", 5)
+        assert node.chain.statistics().mixes_verified - before <= 2
+        net.resume_mining()
 
 
 async def test_a_forged_proof_bans_even_when_the_coin_had_to_wait() -> None:

@@ -16,14 +16,22 @@ from unchained.node.peers.ban_list import (
     BanRecord,
 )
 from unchained.node.peers.penalty import FAULT_MS, Penalty
-from unchained.node.peers.reputation import DEBT_MS_MAX, VISITORS_MAX, PeerLimits, Reputation
+from unchained.node.peers.reputation import (
+    DEBT_MS_MAX,
+    GONE_PEERS_MAX,
+    VISITORS_MAX,
+    PeerLimits,
+    Reputation,
+)
 from unchained.node.primitives.codec import encode
 from unchained.node.transport.address_groups import host_group, is_public, network_group
 from unchained.node.transport.contract import (
     Direction,
+    DisconnectReason,
     Misbehaved,
     Misbehaviour,
     PeerConnected,
+    PeerDisconnected,
     PeerId,
     PeerInfo,
 )
@@ -135,6 +143,10 @@ class Room:
         self.reputation.note(PeerConnected(info))
         return True
 
+    def leave(self, name: str) -> None:
+        info = self.infos.pop(PeerId(name))
+        self.reputation.note(PeerDisconnected(info, DisconnectReason.REMOTE))
+
 
 @pytest.fixture
 def quiet() -> Iterator[None]:
@@ -190,3 +202,35 @@ async def test_what_the_transport_saw_is_punished_even_without_an_id(quiet: None
     room.reputation.note(Misbehaved("127.0.0.1", B, Misbehaviour.OVERSIZED_FRAME, "big"))
     assert room.dropped == ["b"]
     assert room.join("c", "127.0.0.1")
+
+
+async def test_who_stays_is_known_however_many_come_and_go(quiet: None) -> None:
+    room = Room()
+    assert room.join("a", "1.2.3.4")
+    for number in range(GONE_PEERS_MAX + 1):
+        assert room.join(f"visitor {number}", "9.9.9.9")
+        room.leave(f"visitor {number}")
+    reputation = room.reputation
+    assert reputation.group_of(A) == "1.2.3.4"
+    assert reputation.group_of(PeerId("visitor 0")) == "unknown/visitor 0"
+    # What is found out late is for who has just left, too.
+    assert reputation.group_of(PeerId("visitor 1")) == "9.9.9.9"
+    reputation.penalize(A, Penalty.BAN, "forged")
+    assert [ban.group for ban in reputation.active_bans()] == ["1.2.3.4"]
+    assert room.dropped == ["a"]
+
+
+@pytest.mark.parametrize("penalty", [Penalty.BAN, Penalty.COST])
+async def test_a_ban_drops_the_peer_itself_whatever_is_banned(quiet: None, penalty: Penalty) -> None:
+    room = Room()
+    # The gate was never told of it, and its group has been banned before.
+    room.infos[A] = PeerInfo(A, "1.2.3.4", "", Direction.INBOUND, 0.0)
+    assert room.join("b", "1.2.3.5")
+    room.reputation.ban(room.reputation.group_of(A), "known")
+    assert room.dropped == []
+    room.reputation.penalize(A, penalty, "forged", ms=DEBT_MS_MAX + 1)
+    assert room.dropped == ["a"]
+    # So is one whom the transport saw misbehave from another address than it is shown with.
+    room.reputation.note(Misbehaved("7.7.7.7", B, Misbehaviour.OVERSIZED_FRAME, "big"))
+    assert room.dropped == ["a", "b"]
+    assert room.reputation.bans.is_banned("7.7.7.7", 10**12)
