@@ -50,7 +50,8 @@ class WalletRights:
 @dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, as far as it matters: what he may do. `rights` None where no token was shown,
-    `session` where he is not a browser's; `is_known`: he has shown something."""
+    `session` where he is not a browser's, and else what he is let in by; `is_known`: he has shown
+    something."""
 
     access: Access
     rights: WalletRights | None = None
@@ -81,6 +82,11 @@ class Caller:
             for standing in self._standings():
                 nursery.start_soon(end, standing)
             nursery.start_soon(trio.sleep_forever)
+
+    def reader(self) -> Caller:
+        """Return who may read what the node knows of the chain, and no wallet's, for as long as
+        what this caller may do is given to him."""
+        return Caller(Access.READ, session=self, is_known=self.is_known)
 
     def check_access(self, access: Access, what: str = "this page") -> None:
         """Raise `UnauthorizedError` where the caller has not that much access to the node."""

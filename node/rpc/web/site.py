@@ -169,7 +169,7 @@ class Site:
             if path == "/live" and scope["method"] == "GET":
                 self._check_admitted(services, scope)
                 # Who is let in sees the chain's log, and no wallet's.
-                scope["state"][CALLER] = Caller(PAGE_ACCESS, is_known=services.caller.is_known)
+                scope["state"][CALLER] = services.caller.reader()
                 await services.events(scope, receive, send)
                 return
             reply = await self._answer(services, scope, receive, path.removesuffix(JSON), raw)

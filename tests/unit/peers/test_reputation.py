@@ -221,7 +221,9 @@ async def test_who_stays_is_known_however_many_come_and_go(quiet: None) -> None:
 
 
 @pytest.mark.parametrize("penalty", [Penalty.BAN, Penalty.COST])
-async def test_a_ban_drops_the_peer_itself_whatever_is_banned(quiet: None, penalty: Penalty) -> None:
+async def test_a_ban_drops_the_peer_itself_whatever_is_banned(
+    quiet: None, penalty: Penalty
+) -> None:
     room = Room()
     # The gate was never told of it, and its group has been banned before.
     room.infos[A] = PeerInfo(A, "1.2.3.4", "", Direction.INBOUND, 0.0)

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import msgspec
 import pytest
+import trio
 from starlette.types import Message, Receive, Scope, Send
 
 from unchained.node.base.clock import SystemClock
@@ -17,8 +18,10 @@ from unchained.node.base.runner import InlineRunner
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.errors import BusyError, NotFoundError, RpcError, UnauthorizedError
 from unchained.node.rpc.core.registry import Access
+from unchained.node.rpc.core.registry import Scope as TokenScope
 from unchained.node.rpc.core.rights import NODE_OWNER, STRANGER, Caller
-from unchained.node.rpc.http.sessions import Sessions
+from unchained.node.rpc.http.asgi import caller_of
+from unchained.node.rpc.http.sessions import IDLE_SECONDS, Sessions
 from unchained.node.rpc.http.web_site import SiteServices
 from unchained.node.rpc.web.forms import FORM_BYTES_MAX
 from unchained.node.rpc.web.site import POLICY, Site
@@ -67,9 +70,16 @@ class Tokens:
         raise UnauthorizedError("the token is wrong")
 
 
-async def events(scope: Scope, receive: Receive, send: Send) -> None:
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"x-live", b"1")]})
-    await send({"type": "http.response.body", "body": b": live\n\n"})
+@dataclass
+class Events:
+    """Answers at once; `followers` are those whom it was asked for."""
+
+    followers: list[Caller] = field(default_factory=list)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.followers.append(caller_of(scope))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-live", b"1")]})
+        await send({"type": "http.response.body", "body": b": live\n\n"})
 
 
 @dataclass
@@ -85,6 +95,7 @@ class Browser:
     def __init__(self, access: PageAccess = "loopback", **results: Any) -> None:
         self.methods = Methods({name.replace("__", "."): value for name, value in results.items()})
         self.sessions = Sessions()
+        self.events = Events()
         self.site = Site(access, SystemClock(), InlineRunner(), REG, self.sessions)
         self.given = STRANGER
 
@@ -123,7 +134,10 @@ class Browser:
         async def send(message: Message) -> None:
             out.append(message)
 
-        services = SiteServices(self.methods, Tokens(), events, self.given, session)
+        # As the server does it: a form proves itself later.
+        is_proven = session is not None and session.proven
+        caller = session.session.caller if session is not None and is_proven else self.given
+        services = SiteServices(self.methods, Tokens(), self.events, caller, session)
         await self.site.serve(services, scope, receive, send)
         start, *rest = out
         return Reply(
@@ -211,6 +225,48 @@ async def test_a_session_is_begun_by_the_token_kept_and_ended() -> None:
     assert ended.status == 303
     assert "Max-Age=0" in ended.headers["set-cookie"]
     assert (await browser.ask("/live", cookie=session)).status == 401
+
+
+async def test_what_a_page_follows_ends_with_the_session() -> None:
+    browser = Browser("token")
+    begun = [browser.sessions.begin(NODE_OWNER, secure=False) for _ in range(2)]
+    for login in begun:
+        cookie = login.set_cookie.split(";")[0]
+        assert (await browser.ask("/live", cookie=cookie)).status == 200
+    left, idle = browser.events.followers
+    for follower in (left, idle):
+        # Who is let in sees the chain's log, and no wallet's.
+        assert follower.access is Access.READ
+        with pytest.raises(UnauthorizedError):
+            follower.check_wallet("default", TokenScope.READ)
+    browser.sessions.log_out(begun[0].session, secure=False)
+    with trio.fail_after(1):
+        await left.wait_revoked()
+    assert not left.stands()
+    assert idle.stands()
+    with trio.fail_after(IDLE_SECONDS + 1):
+        await idle.wait_revoked()
+    assert not idle.stands()
+
+
+async def test_what_is_followed_by_a_token_ends_with_it() -> None:
+    browser = Browser("token")
+    given = trio.Event()
+
+    class Standing:
+        def stands(self) -> bool:
+            return not given.is_set()
+
+        async def wait_revoked(self) -> None:
+            await given.wait()
+
+    browser.given = Caller(Access.READ, session=Standing())
+    assert (await browser.ask("/live")).status == 200
+    (follower,) = browser.events.followers
+    assert follower.stands()
+    given.set()
+    with trio.fail_after(1):
+        await follower.wait_revoked()
 
 
 def csrf_in(page: str) -> str:
