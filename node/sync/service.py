@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.spans import span
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
@@ -50,6 +51,11 @@ USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 USELESS_HEADER_PRICE_MS: Final = 0.1
 """Price of each header that was read of a chain which is not followed."""
+COMPARISONS_BURST: Final = 8
+COMPARISONS_PER_EPOCH: Final = 4.0
+"""How often votes are compared because a peer's tip lies on another branch: the whole tree above
+the fork is weighed for it, by the chain's writer. Both tips change once an epoch; whoever changes
+his more often is looked at later."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
 SYNC_REPORT_S: Final = 10.0
@@ -162,6 +168,9 @@ class SyncService:
         self._progress = SyncProgress()
         self._followed = 0
         self._epoch_s = chain.network.epoch_ms / 1000
+        self._comparisons = KeyedTokenBuckets(
+            COMPARISONS_BURST, COMPARISONS_PER_EPOCH / self._epoch_s
+        )
 
     def news_from(self) -> int:
         """Return the least height of what is news to anybody: while much is being fetched, only
@@ -430,11 +439,13 @@ class SyncService:
         if tip == own or not await self._chain.queries.are_apart(tip):
             return
         now = trio.current_time()
-        if (
+        is_due = (
             state.compared is None
             or state.compared[:2] != (tip, own)
             or now - state.compared[2] >= self._epoch_s
             or self._votes.has_more(peer)
-        ):
+        )
+        # By address: whoever comes back under another name has had it done all the same.
+        if is_due and self._comparisons.take(self._peers.reputation.group_of(peer), now):
             state.compared = (tip, own, now)
             await self._votes.ask(peer, own, tip)

@@ -30,11 +30,14 @@ from unchained.node.consensus.params import Network
 from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.primitives.body import Body
+from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
 from unchained.node.sync.long_sync import LITTLE_WORK
 from unchained.node.sync.service import (
+    COMPARISONS_BURST,
+    COMPARISONS_PER_EPOCH,
     LONG_SYNC_ANCHORS,
     USELESS_HEADER_PRICE_MS,
     USELESS_TIP_PRICE_MS,
@@ -82,9 +85,7 @@ class Hostile:
             if name in self.stalls:
                 await trio.sleep_forever()
             if name == "status" and name not in self.answers:
-                clock = self.net.start_ms + int(trio.current_time() * 1000)
-                status = wire.Status(self.genesis, self.tip, self.height, self.work, 1, clock)
-                return wire.STATUS_EXCHANGE.answer(status)
+                return wire.STATUS_EXCHANGE.answer(self.status())
             return self.answers.get(name, wire.refusal(wire.Code.NOT_FOUND))
 
         return answer
@@ -94,6 +95,20 @@ class Hostile:
         for node in nodes:
             await self.transport.connect(node.transport.address)
         await trio.sleep(2)
+
+    def status(self) -> wire.Status:
+        clock = self.net.start_ms + int(trio.current_time() * 1000)
+        return wire.Status(self.genesis, self.tip, self.height, self.work, 1, clock)
+
+    async def tell_status(self, node: SimNode) -> None:
+        """Say how it stands without being asked."""
+        await self.transport.request(
+            node.transport.id,
+            name_of(self.genesis, "status"),
+            encode(self.status()),
+            max_response=1024,
+            timeout=5,
+        )
 
     async def gossip(self, kind: str, data: bytes) -> None:
         await self.transport.publish(name_of(self.genesis, kind), data)
@@ -244,12 +259,12 @@ async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
             assert await node.core(lambda core: core.tree.get(hostile.tip)) is None
 
 
-async def mined(node: SimNode) -> tuple[Coin, Body]:
+async def mined(node: SimNode, nonce: int = 0) -> tuple[Coin, Body]:
     """Return an anchor on a node's tip that nobody has, and its body."""
 
     def mine(core: ChainCore) -> tuple[Coin, Body]:
         template = build_template(core, core.tip.context.time)
-        header = template.header(lock=LOCK, time=template.parent_time + 1)
+        header = template.header(lock=LOCK, time=template.parent_time + 1, nonce=nonce)
         return solve(header, core.network, True), template.body
 
     found: tuple[Coin, Body] = await node.core(mine)
@@ -408,6 +423,32 @@ async def test_a_peer_that_has_us_read_our_own_chain_again_is_banned() -> None:
         hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10**6
         await hostile.join(nodes[:1])
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
+
+
+async def test_a_tip_that_leaps_from_branch_to_branch_is_compared_now_and_then() -> None:
+    async with against(45) as (net, nodes, hostile):
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        rivals = [await mined(nodes[0], nonce << 32) for nonce in range(3)]
+        for anchor, its_body in rivals:
+            await nodes[0].chain.submit_coin(anchor)
+            await nodes[0].chain.submit_package(Package(anchor, its_body, {}, {}))
+        net.resume_mining()
+        stale = [anchor.id for anchor, _ in rivals if anchor.id != nodes[0].tip]
+        await net.until(lambda: nodes[0].height >= rivals[0][0].height + 3, "far below", 200)
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        await hostile.join(nodes[:1])
+        began, asked = trio.current_time(), hostile.asked.count("votes")
+        for at in range(120):
+            hostile.tip, hostile.height = stale[at % 2], rivals[0][0].height
+            await hostile.tell_status(nodes[0])
+            await trio.sleep(0.5)
+        epochs = (trio.current_time() - began) / EPOCH_S
+        compared = hostile.asked.count("votes") - asked
+        assert 2 <= compared <= COMPARISONS_BURST + COMPARISONS_PER_EPOCH * epochs + 1
+        assert not hostile.is_banned_by(nodes[0])
+        net.resume_mining()
 
 
 async def test_mining_does_not_rest_for_a_long_chain_of_forged_proofs() -> None:
