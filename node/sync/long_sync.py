@@ -3,7 +3,6 @@ holds (Protocol §11)."""
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -25,6 +24,7 @@ from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.downloader import BranchTooLongError, Downloader
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, Seen
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.transport.contract import PeerId
 
 LONG_SYNC_WINDOW_HEADERS: Final = 2_048
@@ -74,21 +74,21 @@ class LongSync:
         peers: PeerManager,
         fetcher: Fetcher,
         downloader: Downloader,
+        proofs: HeaderProofs,
         target: SyncTarget,
         *,
         assume_valid: CoinId | None,
         clock: Clock,
-        rng: random.Random,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._peers = peers
         self._fetcher = fetcher
         self._downloader = downloader
+        self._proofs = proofs
         self._target = target
         self._assume_valid = assume_valid
         self._clock = clock
-        self._rng = rng
         self._log = log
         self.leader: PeerId | None = None
         self._aside: OrderedDict[tuple[CoinId, PeerId | None], float] = OrderedDict()
@@ -106,9 +106,9 @@ class LongSync:
                 self._chain,
                 self._fetcher,
                 self._peers,
+                self._proofs,
                 finder,
                 clock=self._clock,
-                rng=self._rng,
                 log=self._log,
             )
             return await self._take_best(scans, seen)

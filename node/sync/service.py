@@ -28,12 +28,13 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
 from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.sync.long_sync import LEFT_TO_OPERATOR, LITTLE_WORK, LongSync, SyncTarget
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 
@@ -144,8 +145,8 @@ class SyncService:
         self._fetcher = fetcher
         self._settings = settings
         self._clock = clock
-        self._rng = rng
         self._log = log
+        self._proofs = HeaderProofs(chain, rng)
         self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
@@ -159,10 +160,10 @@ class SyncService:
             peers,
             fetcher,
             self._downloader,
+            self._proofs,
             self._target,
             assume_valid=settings.assume_valid,
             clock=clock,
-            rng=rng,
             log=log,
         )
         self._progress = SyncProgress()
@@ -397,7 +398,7 @@ class SyncService:
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
-                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
+                await self._verify_sample(held)
                 with self._being_behind():
                     why = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -411,7 +412,7 @@ class SyncService:
             # Protocol §11: "is stored, and its bodies and votes are asked for"
             asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
             if asked and (weight.depth > window or len(asked) > window):
-                await self._downloader.verify_sample(peer, [coin for coin, _ in asked], self._rng)
+                await self._verify_sample(asked)
             if len(asked) > 2 * window and weight.gain > 0:
                 with self._being_behind():
                     self._target.height = walk.height
@@ -426,6 +427,10 @@ class SyncService:
             raise NotServedByPeerError(peer, "its headers do not lead to the tip that it named")
         self._followed += 1
         return _Followed(tip, None)
+
+    async def _verify_sample(self, anchors: Anchors) -> None:
+        """Verify some of the proofs of what has to be paid for with work. Raises `BadMixError`."""
+        await self._proofs.verify([coin for coin, _ in anchors], self._proofs.sample())
 
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused
