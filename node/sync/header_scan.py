@@ -42,6 +42,8 @@ class HeaderScan:
         self.height = 0
         self.base_height = 0
         self.is_cut = False
+        self.page_s = 0.0
+        """Seconds that each page of it took."""
         self._ids = bytearray()
         self._works: list[int] = []
 
@@ -112,9 +114,11 @@ async def scan_peers(
         scan = HeaderScan(peer)
         walk = HeaderWalk(chain.network, chain.queries, fetcher, clock, peer, ZERO32)
         sample = proofs.sample()
+        pages = 0
         try:
             while not walk.at_end:
                 page = await walk.next_page(seen)
+                pages += 1
                 for coin, _ in page:
                     work = anchor_work(coin.header.target, chain.network)
                     scan.add(coin.id, coin.height, work)
@@ -132,6 +136,7 @@ async def scan_peers(
         scan.fork_height = walk.fork_height
         scans.append(scan)
         now = trio.current_time()
+        scan.page_s = (now - began) / pages
         all_of_it.deadline = min(all_of_it.deadline, now + max(SCAN_GRACE_S, now - began))
 
     with trio.move_on_after(SCAN_PATIENCE_S) as all_of_it:
