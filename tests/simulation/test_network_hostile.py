@@ -33,7 +33,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
+from unchained.node.relay.relay import ANNOUNCED_BODIES_MAX, ANNOUNCED_BODY_HEDGE_S
 from unchained.node.sync.long_sync import LITTLE_WORK
 from unchained.node.sync.service import (
     COMPARISONS_BURST,
@@ -45,7 +45,7 @@ from unchained.node.sync.service import (
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
-from unchained.node.wire.limits import name_of
+from unchained.node.wire.limits import ANCHOR_GOSSIP, name_of
 
 LOCK = Lock(b"hostile".ljust(32, b"."))
 
@@ -53,9 +53,9 @@ LOCK = Lock(b"hostile".ljust(32, b"."))
 class Hostile:
     """A bare transport that serves what it is asked to and gossips what it likes."""
 
-    def __init__(self, net: SimNet, ip: str = "66.6.0.6") -> None:
+    def __init__(self, net: SimNet, ip: str = "66.6.0.6", name: str = "hostile") -> None:
         self.net = net
-        self.transport: MemoryTransport = net.transport("hostile", ip)
+        self.transport: MemoryTransport = net.transport(name, ip)
         self.genesis = genesis_of(net.params).id
         self.tip = self.genesis
         self.height = 0
@@ -293,6 +293,41 @@ async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         )
         await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
+        net.resume_mining()
+
+
+async def test_bodies_that_are_withheld_hold_up_no_other_anchor() -> None:
+    async with against(32) as (net, nodes, _):
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        each = ANCHOR_GOSSIP.max_per_peer
+        withheld = [
+            AnchorHeader.of(*await mined(nodes[0], nonce << 32))
+            for nonce in range(ANNOUNCED_BODIES_MAX + 4 * each)
+        ]
+        thieves = [
+            Hostile(net, f"{70 + number}.6.0.6", name=f"hostile {number}")
+            for number in range(len(withheld) // each)
+        ]
+        for thief in thieves:
+            thief.stalls = {"bodies"}
+            await net.run_transport(thief.transport)
+            await thief.transport.connect(nodes[0].transport.address)
+        await trio.sleep(2)
+        for number, thief in enumerate(thieves):
+            for header in withheld[each * number : each * (number + 1)]:
+                await thief.gossip("anchor", header.to_bytes())
+        places = ANNOUNCED_BODIES_MAX // each
+        await net.until(
+            lambda: sum("bodies" in thief.asked for thief in thieves) >= places, "held", 1, 0.05
+        )
+        relay = nodes[0].network.relay
+        fetched = relay.statistics().bodies_fetched
+        anchor, its_body = await mined(nodes[1], 1 << 62)
+        await nodes[1].chain.submit_coin(anchor)
+        await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
+        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", 1, 0.05)
+        await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         net.resume_mining()
 
 
