@@ -179,8 +179,11 @@ def _count_asked_for(view: ChainView, fork: AnchorNode, branch: Sequence[HeaderT
     if view.tree.tip.height - fork.height <= network.window:
         return len(branch)
     work = sum(anchor_work(targets.own, network) for targets in branch)
-    main = main_weight(view, fork.height)
-    return count_asked_for(branch, work, main.targets, main.work, main.depth, network)
+    main_work = _work_above(view, fork.height)
+    # A short branch leaves most of a long chain unread: there may be many such.
+    targets = _main_targets(view, fork.height, len(branch) + 1)
+    depth = view.tree.tip.height - fork.height
+    return count_asked_for(branch, work, targets, main_work, depth, network)
 
 
 def _common_ancestor(low: AnchorNode, high: AnchorNode) -> AnchorNode:
@@ -227,14 +230,25 @@ def main_weight(view: ChainView, height: int) -> MainWeight:
         # Whoever asks has seen a main chain that reached further, before it was left for a shorter
         # one.
         return MainWeight(0, 0, False, [tip.context.child_target])
-    # Protocol §4: "their sums are the work and the coins before it"
-    work = _work_through(view, tip.height) - _work_through(view, height)
-    depth = tip.height - height
+    work, depth = _work_above(view, height), tip.height - height
     if height < view.tree.root.height:
         return MainWeight(work, depth, True, [])
-    above = map(view.tree.main_at, range(height + 1, tip.height + 1))
+    return MainWeight(work, depth, False, _main_targets(view, height, depth + 1))
+
+
+def _main_targets(view: ChainView, height: int, limit: int) -> list[int]:
+    """Return the targets of the main chain's anchors above a height of the tree, that of its tip's
+    children last: at most so many, the lowest."""
+    tip = view.tree.tip
+    above = map(view.tree.main_at, range(height + 1, min(height + limit, tip.height) + 1))
     targets = [node.coin.header.target for node in above if node is not None]
-    return MainWeight(work, depth, False, [*targets, tip.context.child_target])
+    return targets if len(targets) == limit else [*targets, tip.context.child_target]
+
+
+def _work_above(view: ChainView, height: int) -> int:
+    """Return the work of the main chain's anchors above a height."""
+    # Protocol §4: "their sums are the work and the coins before it"
+    return _work_through(view, view.tree.tip.height) - _work_through(view, height)
 
 
 def _work_through(view: ChainView, height: int) -> int:

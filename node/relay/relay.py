@@ -37,6 +37,7 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.relay.body_places import BodyPlaces
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.relay.stem import TransferStem
@@ -70,6 +71,9 @@ ANNOUNCED_BODY_SOURCES_MAX: Final = 3
 """Peers besides the announcer that are asked for a body."""
 ANNOUNCED_BODY_HEDGE_S: Final = 2.0
 """Seconds after which the next of them is asked as well: an announcer that stalls delays little."""
+ANNOUNCED_BODIES_MAX: Final = ANCHOR_GOSSIP.max_validating // 2
+"""Announced bodies that are fetched at a time: whoever withholds some leaves room for others'
+announcements to be looked at."""
 MISSING_BODY_PRICE_MS: Final = 50.0
 """Price of having announced an anchor whose body did not come in time."""
 
@@ -150,6 +154,7 @@ class Relay:
         self._in_hand: dict[bytes, _InHand] = {}
         self._verdicts: Counter[Verdict] = Counter()
         self._rules: Counter[str] = Counter()
+        self._body_places = BodyPlaces(ANNOUNCED_BODIES_MAX)
         self._held = self._published = self._bodies = 0
         self._topics = {
             limits.name: name_of(genesis_id, limits.name)
@@ -291,7 +296,7 @@ class Relay:
         self, peer: PeerId, coin: Coin, header: AnchorHeader
     ) -> tuple[PeerId, Package] | None:
         """Ask the announcer, and one more at each `ANNOUNCED_BODY_HEDGE_S`; return the first that
-        delivers."""
+        delivers. Where it has to give way, it is left to sync."""
         greeted = self._peers.greeted()
         others = [other for other in self._rng.sample(greeted, len(greeted)) if other != peer]
         others = others[:ANNOUNCED_BODY_SOURCES_MAX]
@@ -315,12 +320,15 @@ class Relay:
             finally:
                 done.set()
 
-        async with trio.open_nursery() as nursery:
-            for source in (peer, *others):
-                done = trio.Event()
-                nursery.start_soon(ask, source, done)
-                with trio.move_on_after(ANNOUNCED_BODY_HEDGE_S):
-                    await done.wait()
+        with self._body_places.place() as place:
+            async with trio.open_nursery() as nursery:
+                for source in (peer, *others):
+                    done = trio.Event()
+                    nursery.start_soon(ask, source, done)
+                    with trio.move_on_after(ANNOUNCED_BODY_HEDGE_S):
+                        await done.wait()
+        if place.cancelled_caught:
+            self._follower.want(peer, coin.id)
         if (found is None or found[0] != peer) and not has_none:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, "its announced body did not come", ms=MISSING_BODY_PRICE_MS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -42,9 +41,6 @@ SYNC_HEDGE_S: Final = 2.0
 """A batch that takes longer is asked of one more peer, if there is one with nothing to do."""
 STALL_PRICE_MS: Final = 50.0
 """Price of a stall."""
-PROOFS_PER_SAMPLE: Final = 16
-"""One proof in so many is verified before bodies of a branch are asked for (Protocol §11)."""
-SAMPLED_PROOFS_MIN: Final = 4
 
 
 class BranchTooLongError(FetchError):
@@ -69,11 +65,6 @@ class Downloader:
         self.in_flight = 0
         self.bodies = 0
         self.proofs_skipped = 0
-
-    async def verify_sample(self, peer: PeerId, coins: Sequence[Coin], rng: random.Random) -> None:
-        """Verify a random sixteenth of the proofs, a few at least. Raises `BadMixError`."""
-        count = min(len(coins), max(SAMPLED_PROOFS_MIN, len(coins) // PROOFS_PER_SAMPLE))
-        await self._chain.verify_mixes(rng.sample(coins, count))
 
     async def fetch(
         self, leader: PeerId, anchors: Anchors, trusted: Collection[CoinId] = ()

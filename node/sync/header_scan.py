@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from typing import Final
 
 import trio
@@ -16,8 +15,8 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.sync.downloader import PROOFS_PER_SAMPLE
 from unchained.node.sync.header_walk import HeaderWalk, Seen
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.transport.contract import PeerId
 
 SCANNED_PEERS_MAX: Final = 4
@@ -43,6 +42,8 @@ class HeaderScan:
         self.height = 0
         self.base_height = 0
         self.is_cut = False
+        self.page_s = 0.0
+        """Seconds that each page of it took."""
         self._ids = bytearray()
         self._works: list[int] = []
 
@@ -96,14 +97,14 @@ async def scan_peers(
     chain: ChainService,
     fetcher: Fetcher,
     peers: PeerManager,
+    proofs: HeaderProofs,
     finder: PeerId,
     *,
     clock: Clock,
-    rng: random.Random,
     log: FilteringBoundLogger,
 ) -> tuple[list[HeaderScan], Seen]:
     """Return the header chains of some outbound peers and of `finder` that hold: every header
-    checked, a random sixteenth of the proofs verified; and what need not be checked again."""
+    checked, and proofs drawn by work; and what need not be checked again."""
     chosen = [peer for peer in peers.greeted() if peers.is_outbound(peer) and peer != finder]
     seen = Seen()
     scans: list[HeaderScan] = []
@@ -112,14 +113,17 @@ async def scan_peers(
     async def scan_one(peer: PeerId) -> None:
         scan = HeaderScan(peer)
         walk = HeaderWalk(chain.network, chain.queries, fetcher, clock, peer, ZERO32)
+        sample = proofs.sample()
+        pages = 0
         try:
             while not walk.at_end:
                 page = await walk.next_page(seen)
+                pages += 1
                 for coin, _ in page:
                     work = anchor_work(coin.header.target, chain.network)
                     scan.add(coin.id, coin.height, work)
-                sample = [coin for coin, _ in page if rng.randrange(PROOFS_PER_SAMPLE) == 0]
-                await chain.verify_mixes(sample)
+                # Protocol §11: "proofs of headers drawn by work verified"
+                await proofs.verify([coin for coin, _ in page], sample)
         except FetchError as error:
             log.debug("sync.scan_failed", peer=peer, why=error.why)
             return
@@ -132,6 +136,7 @@ async def scan_peers(
         scan.fork_height = walk.fork_height
         scans.append(scan)
         now = trio.current_time()
+        scan.page_s = (now - began) / pages
         all_of_it.deadline = min(all_of_it.deadline, now + max(SCAN_GRACE_S, now - began))
 
     with trio.move_on_after(SCAN_PATIENCE_S) as all_of_it:

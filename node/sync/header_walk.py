@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import msgspec
@@ -17,7 +18,7 @@ from unchained.node.consensus.transition import check_header
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, NotServedByPeerError
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.messages import HEADERS_EXCHANGE, HeadersRequest
 
@@ -25,6 +26,10 @@ HEADERS_CHECKED_AT_ONCE: Final = 64
 """Headers checked before other tasks get a turn: some 5 ms."""
 
 HEADERS_PER_PAGE: Final = HEADERS_EXCHANGE.limits.max_items
+
+
+class PageLateError(FetchError):
+    """A page of headers did not come in the time that it was given."""
 
 
 class Seen(msgspec.Struct):
@@ -86,14 +91,29 @@ class HeaderWalk:
         """Whether the walk has come to the tip that was asked for."""
         return self._tip_id == self._tip
 
-    async def next_page(self, seen: Seen | None = None) -> list[tuple[Coin, AnchorHeader]]:
+    @property
+    def tip_id(self) -> CoinId | None:
+        """The last anchor that has been read, None where none has been."""
+        return self._tip_id
+
+    def hand_over(self, peer: PeerId) -> None:
+        """Go on from where the walk is with another peer that has the same chain."""
+        self._peer = peer
+
+    async def next_page(
+        self, seen: Seen | None = None, within_s: float = math.inf
+    ) -> list[tuple[Coin, AnchorHeader]]:
         """Return the next headers, checked, without those whose bodies are known here.
 
-        Sets `at_end` with the last page. Raises `FetchError` and `ProtocolError`.
+        Sets `at_end` with the last page. Raises `FetchError`, `PageLateError` where the peer does
+        not answer within so many seconds, and `ProtocolError`; the walk is then where it was.
         """
         if self._request is None:
             self._request = HeadersRequest(await self._queries.locator(), self._tip)
-        page = await self._fetcher.headers(self._peer, self._request)
+        with trio.move_on_after(within_s) as wait:
+            page = await self._fetcher.headers(self._peer, self._request)
+        if wait.cancelled_caught:
+            raise PageLateError(self._peer, "gives headers too slowly")
         self.at_end = len(page) < HEADERS_PER_PAGE
         self.headers += len(page)
         if not page:

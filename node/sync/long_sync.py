@@ -3,7 +3,6 @@ holds (Protocol §11)."""
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
@@ -22,9 +21,11 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.sync.downloader import BranchTooLongError, Downloader
+from unchained.node.sync.downloader import STALL_PRICE_MS, BranchTooLongError, Downloader
+from unchained.node.sync.header_lead import HeaderLead
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
-from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, Seen
+from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, PageLateError, Seen
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.transport.contract import PeerId
 
 LONG_SYNC_WINDOW_HEADERS: Final = 2_048
@@ -74,21 +75,21 @@ class LongSync:
         peers: PeerManager,
         fetcher: Fetcher,
         downloader: Downloader,
+        proofs: HeaderProofs,
         target: SyncTarget,
         *,
         assume_valid: CoinId | None,
         clock: Clock,
-        rng: random.Random,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._peers = peers
         self._fetcher = fetcher
         self._downloader = downloader
+        self._proofs = proofs
         self._target = target
         self._assume_valid = assume_valid
         self._clock = clock
-        self._rng = rng
         self._log = log
         self.leader: PeerId | None = None
         self._aside: OrderedDict[tuple[CoinId, PeerId | None], float] = OrderedDict()
@@ -106,9 +107,9 @@ class LongSync:
                 self._chain,
                 self._fetcher,
                 self._peers,
+                self._proofs,
                 finder,
                 clock=self._clock,
-                rng=self._rng,
                 log=self._log,
             )
             return await self._take_best(scans, seen)
@@ -128,7 +129,7 @@ class LongSync:
             if best.is_empty:
                 # All of it that holds is here, and no other has more work.
                 return why
-            failure = await self._try(best, seen, len(scans))
+            failure = await self._try(best, scans, seen)
             if failure is None:
                 return None
             why = failure.why
@@ -144,7 +145,9 @@ class LongSync:
                 self._cut(scan)
         return why
 
-    async def _try(self, scan: HeaderScan, seen: Seen, compared: int) -> _Failure | None:
+    async def _try(
+        self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
+    ) -> _Failure | None:
         """Fetch a scanned chain; return why it does not hold, if it does not."""
         if scan.is_deep and (why := await self._why_not_deep(scan)) is not None:
             return _Failure(why, False)
@@ -155,25 +158,26 @@ class LongSync:
             peer=scan.peer,
             height=self._chain.status.value.height,
             target=scan.height,
-            compared=compared,
+            compared=len(scans),
         )
         async with self._chain.bulk():
             if scan.is_deep:
-                lost = await self._fetch_deep(scan, seen)
+                lost = await self._fetch_deep(scan, scans, seen)
                 return None if lost is None else _Failure(lost, False)
             try:
-                await self._fetch(scan, seen)
+                await self._fetch(scan, scans, seen)
             except ChainFailedError as error:
                 # Protocol §5.3: never the fault of who relayed it
                 return _Failure(error.why, True)
             except FetchError as error:
                 self._peers.reputation.penalize(
-                    scan.peer, Penalty.COST, f"sync: {error.why}", ms=FAILED_CHAIN_PRICE_MS
+                    self.leader, Penalty.COST, f"sync: {error.why}", ms=FAILED_CHAIN_PRICE_MS
                 )
                 return _Failure(error.why, False)
             except ProtocolError as error:
+                decision = decision_on(error).served
                 self._peers.reputation.penalize(
-                    scan.peer, decision_on(error).served, f"sync: {error}", ms=FAILED_CHAIN_PRICE_MS
+                    self.leader, decision, f"sync: {error}", ms=FAILED_CHAIN_PRICE_MS
                 )
                 return _Failure(str(error), True)
         return None
@@ -220,7 +224,9 @@ class LongSync:
         may = await self._chain.may_undo(scan.fork_height, CoinId(scan.tip), scan.gain)
         return None if may else LEFT_TO_OPERATOR
 
-    async def _fetch_deep(self, scan: HeaderScan, seen: Seen) -> str | None:
+    async def _fetch_deep(
+        self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
+    ) -> str | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
         it has not. The peer that offered it pays for that."""
         above = scan.fork_height + 1
@@ -229,7 +235,7 @@ class LongSync:
         try:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
-                    await self._fetch(scan, seen)
+                    await self._fetch(scan, scans, seen)
         except BranchTooLongError:
             await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
             return LEFT_TO_OPERATOR
@@ -249,8 +255,9 @@ class LongSync:
 
     # Fetching
 
-    async def _fetch(self, scan: HeaderScan, seen: Seen) -> None:
-        """Fetch a scanned chain; its headers come again, for the scan keeps none of them.
+    async def _fetch(self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen) -> None:
+        """Fetch a scanned chain; its headers come again, for the scan keeps none of them, from the
+        peer that showed it or another that has it.
 
         Raises `FetchError` and `ProtocolError`.
         """
@@ -258,10 +265,11 @@ class LongSync:
         walk = HeaderWalk(
             self._chain.network, self._chain.queries, self._fetcher, self._clock, scan.peer, tip
         )
+        lead = HeaderLead(scan, scans)
         proven_height = scan.height_of(self._assume_valid)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:
-            page = await walk.next_page(seen)
+            page = await self._next_page(walk, lead, seen)
             self._target.headers += len(page)
             self._target.height = max(self._target.height, walk.height)
             held += page
@@ -271,9 +279,26 @@ class LongSync:
                     for coin, _ in held
                     if coin.height <= proven_height and scan.has(coin.id, coin.height)
                 }
-                await self._downloader.fetch(scan.peer, held, trusted)
-                await self._check_connected(scan.peer, held)
+                await self._downloader.fetch(lead.peer, held, trusted)
+                await self._check_connected(lead.peer, held)
                 held = []
+
+    async def _next_page(self, walk: HeaderWalk, lead: HeaderLead, seen: Seen) -> Anchors:
+        """Return the next headers of whoever leads; one that does not keep pace is replaced."""
+        while True:
+            began = trio.current_time()
+            try:
+                page = await walk.next_page(seen, lead.patience_s(walk))
+            except PageLateError as error:
+                self._peers.reputation.penalize(
+                    error.peer, Penalty.COST, f"sync: {error.why}", ms=STALL_PRICE_MS
+                )
+                lead.hand_over(walk)
+                self.leader = lead.peer
+                self._log.info("sync.leader_replaced", peer=error.peer, by=lead.peer)
+            else:
+                lead.note_page(trio.current_time() - began)
+                return page
 
     async def _check_connected(self, peer: PeerId, anchors: Anchors) -> None:
         """Check that none of some anchors has turned out to be dead. Raises `ChainFailedError`."""

@@ -20,6 +20,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.spans import span
+from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
@@ -27,12 +28,13 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
 from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.sync.long_sync import LEFT_TO_OPERATOR, LITTLE_WORK, LongSync, SyncTarget
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
 
@@ -50,6 +52,11 @@ USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 USELESS_HEADER_PRICE_MS: Final = 0.1
 """Price of each header that was read of a chain which is not followed."""
+COMPARISONS_BURST: Final = 8
+COMPARISONS_PER_EPOCH: Final = 4.0
+"""How often votes are compared because a peer's tip lies on another branch: the whole tree above
+the fork is weighed for it, by the chain's writer. Both tips change once an epoch; whoever changes
+his more often is looked at later."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
 SYNC_REPORT_S: Final = 10.0
@@ -138,8 +145,8 @@ class SyncService:
         self._fetcher = fetcher
         self._settings = settings
         self._clock = clock
-        self._rng = rng
         self._log = log
+        self._proofs = HeaderProofs(chain, rng)
         self._downloader = Downloader(chain, fetcher, peers, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
@@ -153,15 +160,18 @@ class SyncService:
             peers,
             fetcher,
             self._downloader,
+            self._proofs,
             self._target,
             assume_valid=settings.assume_valid,
             clock=clock,
-            rng=rng,
             log=log,
         )
         self._progress = SyncProgress()
         self._followed = 0
         self._epoch_s = chain.network.epoch_ms / 1000
+        self._comparisons = KeyedTokenBuckets(
+            COMPARISONS_BURST, COMPARISONS_PER_EPOCH / self._epoch_s
+        )
 
     def news_from(self) -> int:
         """Return the least height of what is news to anybody: while much is being fetched, only
@@ -388,7 +398,7 @@ class SyncService:
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
-                await self._downloader.verify_sample(peer, [coin for coin, _ in held], self._rng)
+                await self._verify_sample(held)
                 with self._being_behind():
                     why = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -402,7 +412,7 @@ class SyncService:
             # Protocol §11: "is stored, and its bodies and votes are asked for"
             asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
             if asked and (weight.depth > window or len(asked) > window):
-                await self._downloader.verify_sample(peer, [coin for coin, _ in asked], self._rng)
+                await self._verify_sample(asked)
             if len(asked) > 2 * window and weight.gain > 0:
                 with self._being_behind():
                     self._target.height = walk.height
@@ -418,6 +428,10 @@ class SyncService:
         self._followed += 1
         return _Followed(tip, None)
 
+    async def _verify_sample(self, anchors: Anchors) -> None:
+        """Verify some of the proofs of what has to be paid for with work. Raises `BadMixError`."""
+        await self._proofs.verify([coin for coin, _ in anchors], self._proofs.sample())
+
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused
         return refused is not None and refused.fork_height == fork_height
@@ -430,11 +444,13 @@ class SyncService:
         if tip == own or not await self._chain.queries.are_apart(tip):
             return
         now = trio.current_time()
-        if (
+        is_due = (
             state.compared is None
             or state.compared[:2] != (tip, own)
             or now - state.compared[2] >= self._epoch_s
             or self._votes.has_more(peer)
-        ):
+        )
+        # By address: whoever comes back under another name has had it done all the same.
+        if is_due and self._comparisons.take(self._peers.reputation.group_of(peer), now):
             state.compared = (tip, own, now)
             await self._votes.ask(peer, own, tip)

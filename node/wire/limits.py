@@ -148,7 +148,7 @@ EXCHANGES: Final = (STATUS, HEADERS, BODIES, COINS, TRANSFERS, VOTES, ADDRESSES,
 COIN_GOSSIP: Final = GossipLimits(name="coin", max_size=_COIN, max_validating=64, max_per_peer=2)
 """Protocol §11: at most two unproven coins per peer are in verification at a time."""
 
-ANCHOR_GOSSIP: Final = GossipLimits(name="anchor", max_size=400, max_validating=32, max_per_peer=2)
+ANCHOR_GOSSIP: Final = GossipLimits(name="anchor", max_size=400, max_validating=64, max_per_peer=2)
 TRANSFER_GOSSIP: Final = GossipLimits(
     name="transfer", max_size=256 << 10, max_validating=64, max_per_peer=16
 )

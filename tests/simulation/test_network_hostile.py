@@ -31,11 +31,14 @@ from unchained.node.crypto.anchor_header import AnchorHeader, ListDigest
 from unchained.node.peers.address_book import BUCKET_SIZE, NEW_BUCKETS_OF_SOURCE
 from unchained.node.peers.reputation import GONE_PEERS_MAX
 from unchained.node.primitives.body import Body
+from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
-from unchained.node.relay.relay import ANNOUNCED_BODY_HEDGE_S
+from unchained.node.relay.relay import ANNOUNCED_BODIES_MAX, ANNOUNCED_BODY_HEDGE_S
 from unchained.node.sync.long_sync import LITTLE_WORK
 from unchained.node.sync.service import (
+    COMPARISONS_BURST,
+    COMPARISONS_PER_EPOCH,
     LONG_SYNC_ANCHORS,
     USELESS_HEADER_PRICE_MS,
     USELESS_TIP_PRICE_MS,
@@ -43,7 +46,7 @@ from unchained.node.sync.service import (
 from unchained.node.transport.contract import PeerId, ServeLimits, TopicLimits, Verdict
 from unchained.node.wire import limits
 from unchained.node.wire import messages as wire
-from unchained.node.wire.limits import name_of
+from unchained.node.wire.limits import ANCHOR_GOSSIP, name_of
 
 LOCK = Lock(b"hostile".ljust(32, b"."))
 
@@ -51,9 +54,9 @@ LOCK = Lock(b"hostile".ljust(32, b"."))
 class Hostile:
     """A bare transport that serves what it is asked to and gossips what it likes."""
 
-    def __init__(self, net: SimNet, ip: str = "66.6.0.6") -> None:
+    def __init__(self, net: SimNet, ip: str = "66.6.0.6", name: str = "hostile") -> None:
         self.net = net
-        self.transport: MemoryTransport = net.transport("hostile", ip)
+        self.transport: MemoryTransport = net.transport(name, ip)
         self.genesis = genesis_of(net.params).id
         self.tip = self.genesis
         self.height = 0
@@ -83,9 +86,7 @@ class Hostile:
             if name in self.stalls:
                 await trio.sleep_forever()
             if name == "status" and name not in self.answers:
-                clock = self.net.start_ms + int(trio.current_time() * 1000)
-                status = wire.Status(self.genesis, self.tip, self.height, self.work, 1, clock)
-                return wire.STATUS_EXCHANGE.answer(status)
+                return wire.STATUS_EXCHANGE.answer(self.status())
             return self.answers.get(name, wire.refusal(wire.Code.NOT_FOUND))
 
         return answer
@@ -95,6 +96,20 @@ class Hostile:
         for node in nodes:
             await self.transport.connect(node.transport.address)
         await trio.sleep(2)
+
+    def status(self) -> wire.Status:
+        clock = self.net.start_ms + int(trio.current_time() * 1000)
+        return wire.Status(self.genesis, self.tip, self.height, self.work, 1, clock)
+
+    async def tell_status(self, node: SimNode) -> None:
+        """Say how it stands without being asked."""
+        await self.transport.request(
+            node.transport.id,
+            name_of(self.genesis, "status"),
+            encode(self.status()),
+            max_response=1024,
+            timeout=5,
+        )
 
     async def gossip(self, kind: str, data: bytes) -> None:
         await self.transport.publish(name_of(self.genesis, kind), data)
@@ -267,12 +282,12 @@ async def test_headers_that_never_get_bodies_are_not_waited_for() -> None:
             assert await node.core(lambda core: core.tree.get(hostile.tip)) is None
 
 
-async def mined(node: SimNode) -> tuple[Coin, Body]:
+async def mined(node: SimNode, nonce: int = 0) -> tuple[Coin, Body]:
     """Return an anchor on a node's tip that nobody has, and its body."""
 
     def mine(core: ChainCore) -> tuple[Coin, Body]:
         template = build_template(core, core.tip.context.time)
-        header = template.header(lock=LOCK, time=template.parent_time + 1)
+        header = template.header(lock=LOCK, time=template.parent_time + 1, nonce=nonce)
         return solve(header, core.network, True), template.body
 
     found: tuple[Coin, Body] = await node.core(mine)
@@ -301,6 +316,41 @@ async def test_an_announcer_that_stalls_delays_an_anchor_little() -> None:
         )
         await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         assert nodes[0].network.peers.statistics().penalties["cost"] >= 1
+        net.resume_mining()
+
+
+async def test_bodies_that_are_withheld_hold_up_no_other_anchor() -> None:
+    async with against(32) as (net, nodes, _):
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        each = ANCHOR_GOSSIP.max_per_peer
+        withheld = [
+            AnchorHeader.of(*await mined(nodes[0], nonce << 32))
+            for nonce in range(ANNOUNCED_BODIES_MAX + 4 * each)
+        ]
+        thieves = [
+            Hostile(net, f"{70 + number}.6.0.6", name=f"hostile {number}")
+            for number in range(len(withheld) // each)
+        ]
+        for thief in thieves:
+            thief.stalls = {"bodies"}
+            await net.run_transport(thief.transport)
+            await thief.transport.connect(nodes[0].transport.address)
+        await trio.sleep(2)
+        for number, thief in enumerate(thieves):
+            for header in withheld[each * number : each * (number + 1)]:
+                await thief.gossip("anchor", header.to_bytes())
+        places = ANNOUNCED_BODIES_MAX // each
+        await net.until(
+            lambda: sum("bodies" in thief.asked for thief in thieves) >= places, "held", 1, 0.05
+        )
+        relay = nodes[0].network.relay
+        fetched = relay.statistics().bodies_fetched
+        anchor, its_body = await mined(nodes[1], 1 << 62)
+        await nodes[1].chain.submit_coin(anchor)
+        await nodes[1].chain.submit_package(Package(anchor, its_body, {}, {}))
+        await net.until(lambda: relay.statistics().bodies_fetched > fetched, "fetched", 1, 0.05)
+        await net.until(lambda: nodes[0].tip == anchor.id, "taken in", 1)
         net.resume_mining()
 
 
@@ -431,6 +481,32 @@ async def test_a_peer_that_has_us_read_our_own_chain_again_is_banned() -> None:
         hostile.tip, hostile.height = CoinId(b"\x01" * 32), 10**6
         await hostile.join(nodes[:1])
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 20)
+
+
+async def test_a_tip_that_leaps_from_branch_to_branch_is_compared_now_and_then() -> None:
+    async with against(45) as (net, nodes, hostile):
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        rivals = [await mined(nodes[0], nonce << 32) for nonce in range(3)]
+        for anchor, its_body in rivals:
+            await nodes[0].chain.submit_coin(anchor)
+            await nodes[0].chain.submit_package(Package(anchor, its_body, {}, {}))
+        net.resume_mining()
+        stale = [anchor.id for anchor, _ in rivals if anchor.id != nodes[0].tip]
+        await net.until(lambda: nodes[0].height >= rivals[0][0].height + 3, "far below", 200)
+        net.pause_mining()
+        await net.agree(within_s=EPOCH_S)
+        await hostile.join(nodes[:1])
+        began, asked = trio.current_time(), hostile.asked.count("votes")
+        for at in range(120):
+            hostile.tip, hostile.height = stale[at % 2], rivals[0][0].height
+            await hostile.tell_status(nodes[0])
+            await trio.sleep(0.5)
+        epochs = (trio.current_time() - began) / EPOCH_S
+        compared = hostile.asked.count("votes") - asked
+        assert 2 <= compared <= COMPARISONS_BURST + COMPARISONS_PER_EPOCH * epochs + 1
+        assert not hostile.is_banned_by(nodes[0])
+        net.resume_mining()
 
 
 async def test_mining_does_not_rest_for_a_long_chain_of_forged_proofs() -> None:

@@ -12,6 +12,8 @@ from tests.framework.simulation.simnet import EPOCH_S, SIM, SimNet, SimNode, len
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.primitives.types import CoinId
 from unchained.node.sync.downloader import SYNC_BATCH_ANCHORS, SYNC_HEDGE_S
+from unchained.node.sync.header_lead import LEAD_GRACE_S
+from unchained.node.sync.proof_sample import PROOFS_DRAWN
 from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import name_of
@@ -94,7 +96,9 @@ async def test_proofs_below_the_assumed_valid_anchor_are_skipped() -> None:
         await until_synced(net, newcomer, nodes)
         statistics = newcomer.network.sync.statistics()
         assert statistics.proofs_skipped >= 2 * height
-        assert newcomer.chain.statistics().mixes_verified < 2 * (ANCHORS - height) + ANCHORS // 4
+        # The finder's headers are sampled, then those of both; of two pages each.
+        sampled = 3 * 2 * PROOFS_DRAWN
+        assert newcomer.chain.statistics().mixes_verified < 2 * (ANCHORS - height) + sampled
         other = net.node(name="other")
         other.bootstrap = (nodes[0].transport.address,)
         other.sync_settings = SyncSettings(assume_valid=CoinId(bytes(32)))
@@ -137,6 +141,40 @@ async def test_a_source_that_falls_silent_delays_the_others_little() -> None:
         began = trio.current_time()
         await net.until(lambda: newcomer.height >= ANCHORS, "synced", 60, step_s=0.05)
         assert trio.current_time() - began < 4 * SYNC_HEDGE_S
+
+
+def slow_down_headers(node: SimNode, newcomer: SimNode, slow: set[PeerId]) -> None:
+    """Have whoever leads a newcomer's sync, once headers have been compared, take 14 s for each
+    page, and say so; the first to lead is the only one."""
+    served = node.transport.switchboard.served[name_of(genesis_of(SIM).id, "headers")]
+    prompt = served.handler
+
+    async def handler(peer: PeerId, payload: bytes) -> bytes:
+        statistics = newcomer.network.sync.statistics()
+        is_followed = statistics.syncing and statistics.target_height > statistics.height
+        if peer == newcomer.id and is_followed and statistics.leader == node.id and not slow:
+            slow.add(node.id)
+        if node.id in slow:
+            await trio.sleep(14)
+        return await prompt(peer, payload)
+
+    served.handler = handler
+
+
+async def test_a_leader_that_gives_headers_slowly_is_replaced() -> None:
+    async with simulate(19) as net:
+        nodes = await old_nodes(net, 3)
+        newcomer = newcomer_of(net, nodes)
+        slow: set[PeerId] = set()
+        for node in nodes:
+            slow_down_headers(node, newcomer, slow)
+        await newcomer.start()
+        await net.until(lambda: len(slow) > 0, "led", 60, step_s=0.05)
+        began = trio.current_time()
+        await net.until(lambda: newcomer.height >= ANCHORS, "synced", 60, step_s=0.05)
+        # Two pages would take 28 s.
+        assert trio.current_time() - began < LEAD_GRACE_S + 8
+        assert newcomer.network.peers.statistics().bans == 0
 
 
 async def test_a_node_without_peers_mines_after_a_while() -> None:

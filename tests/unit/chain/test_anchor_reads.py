@@ -17,6 +17,7 @@ from unchained.node.chain.anchor_reads import (
     votes_since,
 )
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.node.wire.limits import MAX_LOCATOR
@@ -160,6 +161,28 @@ def test_votes_of_the_whole_tree_are_asked_for_as_far_as_the_targets_allow() -> 
     assert len(found) == len(expected)
     heights = [old.core.tree.nodes[anchor_id].height for anchor_id in found]
     assert heights == sorted(heights)
+
+
+class CountedReads(dict[int, AnchorNode]):
+    """The main chain's anchors by height, and how often one was looked up."""
+
+    reads = 0
+
+    def get(self, height: int, default: object = None) -> AnchorNode | None:  # type: ignore[override]
+        self.reads += 1
+        return super().get(height)
+
+
+def test_each_short_branch_is_weighed_against_as_little_of_the_main_chain() -> None:
+    old = OldBranch(branch=1)
+    beside = [old.forge.anchor(anchor, time=anchor.time + 2) for anchor in old.main[:8]]
+    old.feed([old.branch[0], *beside])
+    counted = old.core.tree._main = CountedReads(old.core.tree._main)
+    found = above_fork(old.core.view, old.main[-1].id, old.branch[0].id)
+    assert {anchor.id for anchor in beside} <= set(found)
+    # Of each branch of one anchor: both ends of the main chain's work, and what is beside it and
+    # beside its children.
+    assert counted.reads <= 4 * 9
 
 
 def test_near_the_tip_all_are_asked_for_whatever_their_targets() -> None:
