@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from unchained.node.primitives.types import CoinId
+from unchained.node.relay.fetcher import FetchError, NotServedByPeerError
 from unchained.node.sync.header_scan import HeaderScan
 from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.transport.contract import PeerId
@@ -20,6 +21,10 @@ FAIR_PACE_FACTOR: Final = 3.0
 """So many times what another would need may pass."""
 LEAD_GRACE_S: Final = 10.0
 """Seconds more that may pass in all: a bad moment is no reason to ask somebody else."""
+
+
+class BrokenWordError(FetchError):
+    """A peer does not give the headers that it has shown."""
 
 
 class HeaderLead:
@@ -36,6 +41,17 @@ class HeaderLead:
     def peer(self) -> PeerId:
         """Who is asked."""
         return self._leader.peer
+
+    def check_word_kept(self, walk: HeaderWalk) -> None:
+        """Check that a walk to the end has led through as much work as was shown when headers were
+        compared. Raises `BrokenWordError`, or `NotServedByPeerError` where that had to be taken
+        from one that showed less."""
+        chain_work = self._chain.work_above(walk.fork_height)
+        leader_work = self._leader.work_above(walk.fork_height)
+        if walk.work < (min(chain_work, leader_work) if self._chain.is_cut else leader_work):
+            raise BrokenWordError(self.peer, "gives fewer headers than it has shown")
+        if walk.work < chain_work:
+            raise NotServedByPeerError(self._chain.peer, "nobody else has all of its headers")
 
     def note_page(self, waited_s: float) -> None:
         """Note how long a page took."""

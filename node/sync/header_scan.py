@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
@@ -15,7 +16,7 @@ from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
-from unchained.node.sync.header_walk import HeaderWalk, Seen
+from unchained.node.sync.header_walk import HeaderWalk, Seen, Weight
 from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.transport.contract import PeerId
 
@@ -24,8 +25,10 @@ SCANNED_PEERS_MAX: Final = 4
 SCAN_PATIENCE_S: Final = 900.0
 """The longest that a comparison takes: a peer that is not done by then is left out."""
 SCAN_GRACE_S: Final = 15.0
-"""Seconds that the others have when the first is done, or as long again as that took: one that
-dawdles does not hold up the sync, during which the node does not mine."""
+"""Seconds that the others have when one is done, or as long again as that took: one that dawdles
+does not hold up the sync, during which the node does not mine. Whoever comes to show more work
+than all who are done goes on: a chain of few headers is read soonest, and would keep out those of
+many."""
 
 
 class HeaderScan:
@@ -44,6 +47,8 @@ class HeaderScan:
         self.is_cut = False
         self.page_s = 0.0
         """Seconds that each page of it took."""
+        self.known_work = 0
+        """Work of its anchors above the fork whose bodies are known: of a side branch here."""
         self._ids = bytearray()
         self._works: list[int] = []
 
@@ -61,6 +66,13 @@ class HeaderScan:
         self.tip = coin_id
         self.height = height
 
+    def note_end(self, walk: HeaderWalk, weight: Weight, page_s: float) -> None:
+        """Note how the whole of it compares, and how long each page took."""
+        self.gain, self.is_deep = weight.gain, weight.is_deep
+        self.fork_height = walk.fork_height
+        self.known_work = walk.work - sum(self._works)
+        self.page_s = page_s
+
     def cut(self, height: int) -> None:
         """Let the chain end at a height: it has the work of what is left."""
         kept = max(0, height - self.base_height)
@@ -71,6 +83,11 @@ class HeaderScan:
         del self._works[kept:], self._ids[32 * kept :]
         self.height = self.base_height + kept
         self.tip = bytes(self._ids[-32:]) if kept else ZERO32
+
+    def work_above(self, fork_height: int) -> int:
+        """Return the work that it has shown above a height, a fork from the main chain."""
+        works = sum(self._works[max(0, fork_height - self.base_height) :])
+        return works + (self.known_work if fork_height <= self.fork_height else 0)
 
     def ids_above(self, height: int, limit: int) -> list[CoinId]:
         """Return the ids of at most so many anchors above a height, lowest first."""
@@ -106,41 +123,80 @@ async def scan_peers(
     """Return the header chains of some outbound peers and of `finder` that hold: every header
     checked, and proofs drawn by work; and what need not be checked again."""
     chosen = [peer for peer in peers.greeted() if peers.is_outbound(peer) and peer != finder]
-    seen = Seen()
-    scans: list[HeaderScan] = []
-    began = trio.current_time()
-
-    async def scan_one(peer: PeerId) -> None:
-        scan = HeaderScan(peer)
-        walk = HeaderWalk(chain.network, chain.queries, fetcher, clock, peer, ZERO32)
-        sample = proofs.sample()
-        pages = 0
-        try:
-            while not walk.at_end:
-                page = await walk.next_page(seen)
-                pages += 1
-                for coin, _ in page:
-                    work = anchor_work(coin.header.target, chain.network)
-                    scan.add(coin.id, coin.height, work)
-                # Protocol §11: "proofs of headers drawn by work verified"
-                await proofs.verify([coin for coin, _ in page], sample)
-        except FetchError as error:
-            log.debug("sync.scan_failed", peer=peer, why=error.why)
-            return
-        except ProtocolError as error:
-            peers.reputation.penalize(peer, decision_on(error).served, f"headers: {error}")
-            log.debug("sync.scan_failed", peer=peer, why=str(error))
-            return
-        weight = await walk.weigh()
-        scan.gain, scan.is_deep = weight.gain, weight.is_deep
-        scan.fork_height = walk.fork_height
-        scans.append(scan)
-        now = trio.current_time()
-        scan.page_s = (now - began) / pages
-        all_of_it.deadline = min(all_of_it.deadline, now + max(SCAN_GRACE_S, now - began))
-
-    with trio.move_on_after(SCAN_PATIENCE_S) as all_of_it:
+    comparison = _Comparison(chain, fetcher, peers, proofs, clock=clock, log=log)
+    with trio.move_on_after(SCAN_PATIENCE_S):
         async with trio.open_nursery() as nursery:
             for peer in (finder, *chosen[:SCANNED_PEERS_MAX]):
-                nursery.start_soon(scan_one, peer)
-    return scans, seen
+                nursery.start_soon(comparison.scan, peer)
+    return comparison.scans, comparison.seen
+
+
+class _Comparison:
+    """Reads the header chains of several peers at a time."""
+
+    def __init__(
+        self,
+        chain: ChainService,
+        fetcher: Fetcher,
+        peers: PeerManager,
+        proofs: HeaderProofs,
+        *,
+        clock: Clock,
+        log: FilteringBoundLogger,
+    ) -> None:
+        self._chain = chain
+        self._fetcher = fetcher
+        self._peers = peers
+        self._proofs = proofs
+        self._clock = clock
+        self._log = log
+        self._began = trio.current_time()
+        self._unfinished: list[tuple[HeaderScan, trio.CancelScope]] = []
+        self.scans: list[HeaderScan] = []
+        """Those that have been read to their end, and hold."""
+        self.seen = Seen()
+
+    async def scan(self, peer: PeerId) -> None:
+        """Read a peer's chain, for as long as it may take."""
+        scan, time = HeaderScan(peer), trio.CancelScope()
+        self._unfinished.append((scan, time))
+        try:
+            with time:
+                await self._read(scan, time)
+        except FetchError as error:
+            self._log.debug("sync.scan_failed", peer=peer, why=error.why)
+        except ProtocolError as error:
+            self._peers.reputation.penalize(peer, decision_on(error).served, f"headers: {error}")
+            self._log.debug("sync.scan_failed", peer=peer, why=str(error))
+        finally:
+            self._unfinished.remove((scan, time))
+
+    async def _read(self, scan: HeaderScan, time: trio.CancelScope) -> None:
+        chain = self._chain
+        walk = HeaderWalk(
+            chain.network, chain.queries, self._fetcher, self._clock, scan.peer, ZERO32
+        )
+        sample = self._proofs.sample()
+        pages = 0
+        while not walk.at_end:
+            page = await walk.next_page(self.seen)
+            pages += 1
+            for coin, _ in page:
+                scan.add(coin.id, coin.height, anchor_work(coin.header.target, chain.network))
+            # Protocol §11: "proofs of headers drawn by work verified"
+            await self._proofs.verify([coin for coin, _ in page], sample)
+            if self.scans:
+                scan.gain = (await walk.weigh()).gain
+                if scan.gain > max(done.gain for done in self.scans):
+                    time.deadline = math.inf
+        scan.note_end(walk, await walk.weigh(), (trio.current_time() - self._began) / pages)
+        self.scans.append(scan)
+        self._hurry(scan)
+
+    def _hurry(self, done: HeaderScan) -> None:
+        """Limit the time of those that have shown no more than one that is done."""
+        now = trio.current_time()
+        until = now + max(SCAN_GRACE_S, now - self._began)
+        for scan, time in self._unfinished:
+            if scan.gain <= done.gain:
+                time.deadline = min(time.deadline, until)

@@ -22,7 +22,7 @@ from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.downloader import STALL_PRICE_MS, BranchTooLongError, Downloader
-from unchained.node.sync.header_lead import HeaderLead
+from unchained.node.sync.header_lead import BrokenWordError, HeaderLead
 from unchained.node.sync.header_scan import HeaderScan, scan_peers
 from unchained.node.sync.header_walk import HEADERS_PER_PAGE, HeaderWalk, PageLateError, Seen
 from unchained.node.sync.proof_sample import HeaderProofs
@@ -33,12 +33,17 @@ LONG_SYNC_WINDOW_HEADERS: Final = 2_048
 LEFT_TO_OPERATOR: Final = "a deep branch, left to the operator"
 """Why a tip is not followed that undoes too much (Protocol §6, last rule but one)."""
 LITTLE_WORK: Final = "a branch of little work"
+UNDER_WAY: Final = "a long sync is under way"
+"""Why a chain of more work has not been tried yet."""
 DEEP_PATIENCE_S: Final = 900.0
 """The longest that a branch may take to win which leaves the main chain below the tree."""
 LOST_DEEP_BRANCH_PRICE_MS: Final = 1_500.0
 """Price of such a branch that does not win: hundreds of bodies for nothing."""
 FAILED_CHAIN_PRICE_MS: Final = 20.0
 """Price of a chain of headers whose bodies do not come or break a rule."""
+BROKEN_WORD_PRICE_MS: Final = 200.0
+"""Price of headers that were shown when chains were compared, and do not come afterwards: with the
+greatest sum of them, and first, whoever does that would hold up every sync."""
 FAILED_ASIDE_S: Final = 600.0
 """Seconds for which every chain is taken to end below an anchor that failed."""
 MISSING_ASIDE_S: Final = 30.0
@@ -52,10 +57,12 @@ class ChainFailedError(FetchError):
 
 
 class _Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a chain does not hold; `is_final` if it will not hold from any peer."""
+    """Why a chain does not hold; `is_final` if it will not hold from any peer; and which peer did
+    not give it, if that was at fault."""
 
     why: str
     is_final: bool
+    peer: PeerId | None = None
 
 
 class SyncTarget:
@@ -100,7 +107,7 @@ class LongSync:
         """Compare the headers of several peers, then fetch the chain of greatest work that holds;
         return why there is none, if there is none."""
         if self.leader is not None:
-            return "a long sync is under way"
+            return UNDER_WAY
         self.leader = finder
         try:
             scans, seen = await scan_peers(
@@ -139,7 +146,10 @@ class LongSync:
                 continue
             # Protocol §11: "is put aside down to the anchor before, with its sum"
             height = await self._sound_height(best)
-            self._put_aside(best.ids_above(height, 1), None if failure.is_final else best.peer)
+            failed = best.ids_above(height, 1)
+            at_fault = {None} if failure.is_final else {best.peer, failure.peer or best.peer}
+            for peer in at_fault:
+                self._put_aside(failed, peer)
             best.cut(height)
             for scan in scans:
                 self._cut(scan)
@@ -170,10 +180,12 @@ class LongSync:
                 # Protocol §5.3: never the fault of who relayed it
                 return _Failure(error.why, True)
             except FetchError as error:
+                is_broken_word = isinstance(error, BrokenWordError)
+                price = BROKEN_WORD_PRICE_MS if is_broken_word else FAILED_CHAIN_PRICE_MS
                 self._peers.reputation.penalize(
-                    self.leader, Penalty.COST, f"sync: {error.why}", ms=FAILED_CHAIN_PRICE_MS
+                    error.peer, Penalty.COST, f"sync: {error.why}", ms=price
                 )
-                return _Failure(error.why, False)
+                return _Failure(error.why, False, error.peer)
             except ProtocolError as error:
                 decision = decision_on(error).served
                 self._peers.reputation.penalize(
@@ -282,6 +294,7 @@ class LongSync:
                 await self._downloader.fetch(lead.peer, held, trusted)
                 await self._check_connected(lead.peer, held)
                 held = []
+        lead.check_word_kept(walk)
 
     async def _next_page(self, walk: HeaderWalk, lead: HeaderLead, seen: Seen) -> Anchors:
         """Return the next headers of whoever leads; one that does not keep pace is replaced."""

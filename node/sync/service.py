@@ -33,7 +33,13 @@ from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
 from unchained.node.sync.header_walk import HeaderWalk
-from unchained.node.sync.long_sync import LEFT_TO_OPERATOR, LITTLE_WORK, LongSync, SyncTarget
+from unchained.node.sync.long_sync import (
+    LEFT_TO_OPERATOR,
+    LITTLE_WORK,
+    UNDER_WAY,
+    LongSync,
+    SyncTarget,
+)
 from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
@@ -42,6 +48,10 @@ HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
 LONG_SYNC_ANCHORS: Final = 512
 """Anchors that a node is behind from which on it is a long sync."""
+OTHER_FIRST: Final = "another chain has more work"
+UNTRIED: Final = frozenset({UNDER_WAY, OTHER_FIRST})
+"""Why a chain that is shown to have more work than ours has not been tried yet, for nothing that
+its peer did."""
 TIP_FIRST_RETRY_S: Final = 5.0
 TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
@@ -102,16 +112,18 @@ class _PeerState:
         self.tip: bytes | None = None
         self.compared: tuple[bytes, bytes, float] | None = None
         self.settled = False
+        self.is_ahead = False
+        """Whether it has shown a chain of more work that has not been tried to its end."""
 
     def may_try(self, anchor_id: CoinId) -> bool:
         """Return whether an anchor is to be followed now: not soon after it led nowhere."""
         retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
         return trio.current_time() >= retry_at
 
-    def tried(self, anchor_id: CoinId, followed: bool) -> None:
-        """Note what following an anchor led to."""
+    def tried(self, anchor_id: CoinId, why: str | None) -> None:
+        """Note why an anchor was not followed, None if it was."""
         _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
-        if followed:
+        if why is None or why in UNTRIED:
             return
         wait = min(max(2 * waited, TIP_FIRST_RETRY_S), TIP_LONGEST_RETRY_S)
         if len(self.retry) >= WANTED_ANCHORS_MAX:
@@ -287,6 +299,7 @@ class SyncService:
     async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
         wanted, state.wanted = state.wanted, {}
+        is_ahead = False
         for anchor_id in dict.fromkeys((tip, *wanted)):
             if not state.may_try(anchor_id):
                 continue
@@ -298,7 +311,10 @@ class SyncService:
             before = self._chain.status.value.tip
             with span("anchor", anchor_id):
                 followed = await self._try_to_follow(peer, anchor_id)
-            state.tried(anchor_id, followed.why is None)
+            state.tried(anchor_id, followed.why)
+            is_ahead = is_ahead or (anchor_id == tip and followed.why in UNTRIED)
+            state.is_ahead = is_ahead
+            self._note_settled()
             if followed.why is not None:
                 why = followed.why
                 self._log.debug("sync.not_followed", peer=peer, tip=anchor_id, why=why)
@@ -308,7 +324,7 @@ class SyncService:
             # What was found before we met is not gossiped any more.
             await self._votes.ask(peer, tip, tip)
         await self._compare(peer, state, tip)
-        state.settled = True
+        state.settled, state.is_ahead = True, is_ahead
         self._note_settled()
 
     def _note_settled(self) -> None:
@@ -316,8 +332,12 @@ class SyncService:
             return
         greeted = self._peers.greeted()
         chosen = [peer for peer in greeted if self._peers.is_outbound(peer)] or greeted
-        states = [self._states.get(peer) for peer in chosen]
-        if any(state is not None and state.settled for state in states):
+        found = (self._states.get(peer) for peer in chosen)
+        states = [state for state in found if state is not None]
+        # What is shown to be better is tried, or fails by whoever shows it.
+        if any(state.is_ahead for state in states):
+            return
+        if any(state.settled for state in states):
             self._log.info("sync.synced", height=self._chain.status.value.height)
             self.synced.set(True)
 
@@ -338,7 +358,7 @@ class SyncService:
         if state is None or not state.may_try(anchor_id):
             return False
         followed = await self._try_to_follow(peer, anchor_id)
-        state.tried(anchor_id, followed.why is None)
+        state.tried(anchor_id, followed.why)
         return followed.why is None
 
     async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> _Followed:
@@ -399,6 +419,8 @@ class SyncService:
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
                 await self._verify_sample(held)
+                if (state := self._states.get(peer)) is not None:
+                    state.is_ahead = True
                 with self._being_behind():
                     why = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -406,7 +428,7 @@ class SyncService:
                 if await self._chain.queries.is_known(tip):
                     self._followed += 1
                     return _Followed(tip, None)
-                return _Followed(reached, why or "another chain has more work")
+                return _Followed(reached, why or OTHER_FIRST)
             if not walk.at_end and len(held) < HELD_HEADERS_MAX:
                 continue
             # Protocol §11: "is stored, and its bodies and votes are asked for"
