@@ -98,8 +98,8 @@ class WaitingTransfers:
         shown: Shown = frozenset(),
     ) -> Outcome:
         """Take in a transfer (Protocol §8.4), `hidden` from peers or not, of a sender to whom these
-        of the hidden ones were `shown`. One that is hidden already is taken in if it is not to be
-        so any more.
+        of the hidden ones were `shown`. One that a body lists is not hidden; one that is hidden
+        already is taken in if it is not to be so any more.
 
         Raises a `PolicyError` or a `TransferError`.
         """
@@ -116,7 +116,8 @@ class WaitingTransfers:
                 actual=f"{sized.transfer.fee / sized.size:.3f}",
             )
         self._note_entered(entry)
-        if hidden:
+        # Whoever has a body that lists it asks for its bytes.
+        if hidden and not self._tree.is_listed_aside(entry.wid):
             self.mempool.hidden.add(entry.wid)
         return Outcome.ACCEPTED
 

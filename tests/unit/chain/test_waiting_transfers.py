@@ -9,6 +9,7 @@ from tests.framework.chains import accept
 from tests.framework.corechain import Chain
 from tests.framework.forge import Forged
 from tests.framework.rules import rule_broken
+from unchained.node.chain.coin_reads import transfers
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool import waiting_transfers
 from unchained.node.chain.mempool.mempool import PoolEntry, Reason
@@ -481,6 +482,19 @@ def test_what_waits_openly_is_replaced_by_what_pays_for_it_alone(chain: Rich) ->
     assert chain.core.submit_transfer(ProvenTransfer(instead), chain.now_ms) is Outcome.ACCEPTED
     chain.is_sound(instead)
     assert chain.core.mempool.hidden == set()
+
+
+def test_what_a_body_lists_is_given_out_however_it_comes_in(chain: Rich) -> None:
+    one = ProvenTransfer(chain.paying(0))
+    core, wid = chain.core, one.sized.wid
+    on_main = chain.grow(chain.base, 2)
+    aside = chain.take(chain.forge.anchor(chain.base, transfers=[one.sized]))
+    assert core.tip.id == on_main.id != aside.id
+    assert core.mempool.get(wid) is None
+    assert core.submit_transfer(one, chain.now_ms, hidden=True) is Outcome.ACCEPTED
+    assert transfers(core.view, [wid], 1 << 20) == [one.sized.raw]
+    # Once given out, it need not be kept out of a body of ours.
+    assert core.mempool.select(10**6) == [wid]
 
 
 def test_nothing_is_kept_hidden_that_has_left(chain: Rich) -> None:
