@@ -44,7 +44,7 @@ from unchained.node.chain.results import (
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.chain.step_counts import StepCounts
 from unchained.node.chain.step_log import log_step
-from unchained.node.chain.template import Template, build_template
+from unchained.node.chain.template import JobTimes, Template, build_template
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter, Operation, Running
 from unchained.node.consensus.errors import BadMixError, ProtocolError
@@ -112,6 +112,7 @@ class ChainService:
         self._steps = StepCounts(core.network.epoch_ms, self.status.value.tip_time)
         self._in_bulk = 0
         self._heap = heap
+        self._job_times = JobTimes()
         self._recent: OrderedDict[CoinId, tuple[Coin, Body]] = OrderedDict()
 
     @classmethod
@@ -206,6 +207,11 @@ class ChainService:
     async def template(self) -> Template:
         """Return what a miner may work on."""
         return await self._call(partial(build_template, now_ms=self._clock.now_ms()))
+
+    def job_time(self, template: Template) -> int:
+        """Return the time of the next job on a template, ms: one that no other has, whoever mines
+        it and whomever it pays, for a lock follows from parent and time (Protocol §9)."""
+        return self._job_times.take(template, self._clock.now_ms())
 
     @asynccontextmanager
     async def bulk(self) -> AsyncIterator[None]:

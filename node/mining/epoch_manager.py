@@ -20,7 +20,7 @@ from unchained.node.base.fanout import Watch
 from unchained.node.chain.results import Held
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
-from unchained.node.chain.template import JobTimes, Template
+from unchained.node.chain.template import Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.mining.mined_coins import MinedCoins
@@ -92,7 +92,6 @@ class EpochManager:
         self._mined = mined
         self._log = log
         self._template: Template | None = None
-        self._times = JobTimes()
         self._jobs: OrderedDict[int, Template] = OrderedDict()
         self._next_job = 1
         self._templates = self._found = self._anchors = self._rejected = 0
@@ -147,7 +146,7 @@ class EpochManager:
 
     def _issue(self, template: Template) -> None:
         """Hand out a job on a template, with a time that no other job has."""
-        time_ms = self._times.take(template, self._clock.now_ms())
+        time_ms = self._chain.job_time(template)
         lock = self._payout.lock_for(template.parent, time_ms)
         header = template.header(lock=lock, time=time_ms)
         job = Job(

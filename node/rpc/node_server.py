@@ -156,7 +156,6 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         synced=parts.synced,
         backend=parts.backend,
         runner=parts.runner,
-        clock=clock,
     )
     node = NodeRoom(
         chain,

@@ -304,7 +304,6 @@ def mining_room(node: SimNode) -> MiningRoom:
         synced=Watch(True),
         backend=BACKEND,
         runner=InlineRunner(),
-        clock=node.epochs._clock,
     )
 
 

@@ -13,7 +13,6 @@ import trio
 
 from unchained.miner.pool import MiningPool
 from unchained.miner.search import search
-from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.runner import Runner, ThreadRunner
@@ -21,7 +20,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.chain.results import Held, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
-from unchained.node.chain.template import JobTimes, Template
+from unchained.node.chain.template import Template
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.crypto.pow import ProofOfWork, compute_mix
 from unchained.node.mining.epoch_manager import Payout
@@ -128,7 +127,6 @@ class MiningRoom:
         synced: Watch[bool],
         backend: ProofOfWork,
         runner: Runner,
-        clock: Clock,
     ) -> None:
         self._chain = chain
         self._pool = pool
@@ -136,10 +134,8 @@ class MiningRoom:
         self._synced = synced
         self._backend = backend
         self._runner = runner
-        self._clock = clock
         self._templates: OrderedDict[bytes, Template] = OrderedDict()
         self._latest: tuple[int, Template] | None = None
-        self._times = JobTimes()
         self._measuring = False
 
     @method(
@@ -175,7 +171,7 @@ class MiningRoom:
             with trio.move_on_after(WAIT_S):
                 template = await self._another(template)
         self._remember(template)
-        time_ms = self._times.take(template, self._clock.now_ms())
+        time_ms = self._chain.job_time(template)
         if lock is None:
             assert self._payout is not None, "seen to above"
             lock = self._payout.lock_for(template.parent, time_ms)
@@ -342,7 +338,7 @@ class MiningRoom:
         return mined
 
     def _header(self, template: Template, lock: Lock | None) -> bytes:
-        time_ms = self._times.take(template, self._clock.now_ms())
+        time_ms = self._chain.job_time(template)
         if lock is None:
             assert self._payout is not None, "seen to by the caller"
             lock = self._payout.lock_for(template.parent, time_ms)

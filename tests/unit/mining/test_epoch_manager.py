@@ -23,6 +23,7 @@ from unchained.node.mining.mined_coins import MinedCoins
 from unchained.node.mining.payout import AccountPayout, FixedPayout
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin, CoinHeader
 from unchained.node.primitives.types import CoinId
+from unchained.node.rpc.methods.mining import MiningRoom
 from unchained.storage.memory import MemoryStore
 
 START_MS = REG.birth_ms + 1_000_000
@@ -312,3 +313,28 @@ async def test_an_anchor_found_as_the_clock_steps_back_counts_when_its_time_come
         bench.clock.now = START_MS
         await bench.chain.status.wait_for(lambda status: status.tip == anchor.id)
         assert bench.mined.statistics().waiting == 1
+
+
+async def test_own_jobs_and_those_of_a_miner_elsewhere_never_share_a_lock() -> None:
+    """Both wake at the same event, of which the clock may show but one time."""
+    account = derive_account(bytes(64), REG.chain_id, 0).watch()
+    payout = AccountPayout(account, NoWallets())
+    async with working(payout) as bench:
+        room = MiningRoom(
+            bench.chain,
+            pool=None,
+            payout=payout,
+            synced=bench.may_mine,
+            backend=BACKEND,
+            runner=InlineRunner(),
+        )
+        job = await bench.new_job()
+        headers = [header_of(job)]
+        for _ in range(3):
+            bench.miner.solve(job, anchor=False)
+            job = await bench.after(job)
+            template = await room.template()
+            headers += [header_of(job), CoinHeader.from_bytes(bytes(template.header))]
+        assert len({header.parent for header in headers}) == 1
+        assert len({header.time for header in headers}) == len(headers)
+        assert len({header.lock for header in headers}) == len(headers)

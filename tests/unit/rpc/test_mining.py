@@ -45,7 +45,6 @@ async def open_room(level: Watch[bool], now_ms: int) -> tuple[ChainService, Mini
         synced=level,
         backend=BACKEND,
         runner=InlineRunner(),
-        clock=clock,
     )
     return chain, room
 
@@ -129,7 +128,6 @@ async def test_a_benchmark_has_threads_of_its_own_and_all_at_once() -> None:
         synced=Watch(True),
         backend=Backend(),
         runner=NoThreads(),  # type: ignore[arg-type]
-        clock=TrioClock(REG.birth_ms),
     )
     found = await room.benchmark(seconds=0.1, threads=6)
     assert found.threads == 6
