@@ -14,9 +14,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from unchained.node.chain.opened_chain import open_chain
-from unchained.node.chain.results import Outcome, Package, ProvenCoin, UnknownAnchorError
+from unchained.node.chain.results import Outcome, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorMark
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import PolicyError
@@ -108,13 +108,18 @@ class Remains:
             transfers[wid] = encoded
         return Package(anchor, body, coins, transfers)
 
-    def set_aside(self) -> list[CoinId]:
-        """Return the anchors that the operator has set aside."""
+    def set_aside(self) -> list[tuple[CoinId, Coin | None]]:
+        """Return the anchors that the operator has set aside, with their bodies or without; None
+        for the coin of one that is gone."""
         found = []
         for key, raw in self._reader.items(schema.ANCHOR.start, schema.ANCHOR.stop):
-            record = self._anchor_of(key, raw)
-            if record is not None and record[0].marks & AnchorMark.SET_ASIDE:
-                found.append(record[1].id)
+            try:
+                record = schema.ANCHOR.decode(key, raw)
+            except StoreCorruptError:
+                continue
+            if record.marks & AnchorMark.SET_ASIDE:
+                anchor_id = CoinId(key[1:])
+                found.append((anchor_id, _coin_of(anchor_id, record.coin) or self.coin(anchor_id)))
         return found
 
     def coin(self, coin_id: CoinId) -> Coin | None:
@@ -175,7 +180,8 @@ class TakenIn(msgspec.Struct, frozen=True):
 
 def begin_chain(store: KeyValueStore, network: Network, remains: Remains) -> None:
     """Lay down genesis in a new store, and take over what no chain shows: addresses and bans of
-    peers, and from where on events are to be numbered. Nothing for one that has been begun."""
+    peers, which anchors are set aside, and from where on events are to be numbered. Nothing for one
+    that has been begun."""
     if schema.meta_id(store, schema.META_TIP) is not None:
         return
     open_chain(store, network)
@@ -183,6 +189,13 @@ def begin_chain(store: KeyValueStore, network: Network, remains: Remains) -> Non
     for table in (schema.ADDRESS, schema.BAN):
         for key, raw in remains.rows(table):
             batch.put(key, raw)
+    # Before any of them comes, from here or from peers: none counts in between.
+    for anchor_id, coin in remains.set_aside():
+        if coin is not None:
+            record = schema.AnchorRecord(
+                coin.raw, b"", AnchorStatus.BODYLESS, 0, 0, AnchorMark.SET_ASIDE
+            )
+            batch.put(schema.ANCHOR.key(anchor_id), schema.ANCHOR.encode(record))
     number = schema.encode_number(remains.next_event)
     batch.put(schema.META.key(schema.META_NEXT_EVENT), number)
     store.write(batch, sync=True)
@@ -227,8 +240,7 @@ async def _connect(chain: ChainService, packages: list[Package], taken: set[Coin
 
 
 async def take_in_again(chain: ChainService, remains: Remains) -> TakenIn:
-    """Let coins that no anchor lists count again, anchors that were set aside be so, and transfers
-    wait: once the chain is whole."""
+    """Let coins that no anchor lists count again, and transfers wait: once the chain is whole."""
     votes = 0
     async with chain.bulk():
         # Protocol §6: what is bound to anchors below is no vote any more
@@ -239,11 +251,12 @@ async def take_in_again(chain: ChainService, remains: Remains) -> TakenIn:
                 continue  # of an anchor that is gone, or does not count
             votes += outcome is Outcome.ACCEPTED
     lost = []
-    for anchor_id in remains.set_aside():
-        try:
-            await chain.set_aside(anchor_id)
-        except UnknownAnchorError as error:
-            lost.append(f"anchor {anchor_id.hex()} is not set aside again: {error}")
+    for anchor_id, anchor in remains.set_aside():
+        if anchor is None:
+            lost.append(
+                f"anchor {anchor_id.hex()} was set aside and its coin is lost: set it aside again "
+                "when it is back"
+            )
     waiting = 0
     for wid, raw in remains.waiting():
         if raw is None:
@@ -299,8 +312,11 @@ def sweep_loose(store: KeyValueStore) -> int:
 
 def _is_held_coin(store: KeyValueStore, coin_id: bytes, raw: bytes) -> bool:
     bound = schema.BOUND.key(Coin.from_bytes(raw).parent, coin_id)
-    keys = (schema.HISTORY.key(coin_id), schema.ANCHOR.key(coin_id), bound)
-    return any(found is not None for found in store.get_many(keys))
+    if any(found is not None for found in store.get_many((schema.HISTORY.key(coin_id), bound))):
+        return True
+    record = schema.ANCHOR.get(store, coin_id)
+    # What has no body and is bound to nothing is only said to be set aside, should it come.
+    return record is not None and record.status != AnchorStatus.BODYLESS
 
 
 def _is_held_transfer(store: KeyValueStore, wid: bytes, raw: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import trio
@@ -26,6 +27,7 @@ from unchained.node.chain.remains import (
     take_in_again,
 )
 from unchained.node.chain.service import ChainService
+from unchained.node.chain.tree import AnchorStatus
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.types import CoinId
@@ -203,6 +205,88 @@ def test_what_is_left_of_another_network_is_refused(grown: Grown) -> None:
         Remains(grown.store, LOCAL).check_network()
     Remains(grown.store, REG).check_network()
     Remains(MemoryStore(), LOCAL).check_network()
+
+
+@pytest.mark.parametrize("row", ["whole", "bodyless", "of another coin"])
+async def test_what_was_set_aside_never_counts_in_between(grown: Grown, row: str) -> None:
+    wrong, _ = grown.body(grown.core.tip.height - 1)
+    top = grown.core.tip.id
+    assert grown.core.set_aside(wrong)
+    tip = grown.core.tip.id
+    assert tip not in (wrong, top)
+    record = schema.ANCHOR.get(grown.store, wrong)
+    assert record is not None
+    if row == "bodyless":
+        record = msgspec.structs.replace(record, body=b"", status=AnchorStatus.BODYLESS)
+    elif row == "of another coin":
+        record = msgspec.structs.replace(record, coin=bytes(len(record.coin)))
+    batch = Batch()
+    batch.put(schema.ANCHOR.key(wrong), schema.ANCHOR.encode(record))
+    grown.store.write(batch, sync=True)
+    remains, store = Remains(grown.store, REG), new_store()
+    begin_chain(store, REG, remains)
+    chain = await opened(store)
+    tips = []
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        await connect_again(chain, remains, lambda *_: None)
+        tips.append(chain.status.value.tip)
+        # Peers know of no set-aside.
+        put_loose(store, remains)
+        others = Remains(grown.sound, REG)
+        await connect_again(chain, others, lambda *_: tips.append(chain.status.value.tip))
+        assert (await take_in_again(chain, remains)).lost == ()
+        await take_in_again(chain, others)
+        tips.append(chain.status.value.tip)
+        nursery.cancel_scope.cancel()
+    sweep_loose(store)
+    assert check(store, REG).problems == ()
+    core = open_core(store, REG)
+    assert core.tip.id == tips[-1] == tip
+    assert not {wrong, top} & set(tips)
+    assert core.tree.nodes[wrong].is_set_aside
+    assert core.take_back(wrong)
+    assert core.tip.id == top
+
+
+async def test_one_set_aside_that_has_not_come_is_so_when_it_comes(grown: Grown) -> None:
+    wrong, _ = grown.body(grown.core.tip.height - 1)
+    assert grown.core.set_aside(wrong)
+    coin = grown.core.tree.nodes[wrong].coin
+    grown.lose(schema.COIN.key(wrong))
+    remains, store = Remains(grown.store, REG), new_store()
+    # Its parent is not there, so that it is left over.
+    key = schema.ANCHOR.key(coin.parent)
+    parent = grown.store.get(key)
+    assert parent is not None
+    grown.lose(key)
+    _, taken = await made_anew(grown.store, store)
+    assert taken.lost == ()
+    put_loose(store, remains)
+    sweep_loose(store)
+    assert check(store, REG).problems == ()
+    assert schema.COIN.get(store, wrong) is None
+    await made_anew(grown.sound, store)
+    core = open_core(store, REG)
+    assert core.tree.nodes[wrong].is_set_aside
+    assert core.tip.id == grown.core.tip.id
+
+
+async def test_a_set_aside_whose_anchor_is_gone_is_named(grown: Grown) -> None:
+    wrong, _ = grown.body(grown.core.tip.height - 1)
+    assert grown.core.set_aside(wrong)
+    record = schema.ANCHOR.get(grown.store, wrong)
+    assert record is not None
+    batch = Batch()
+    torn = msgspec.structs.replace(record, coin=bytes(len(record.coin)))
+    batch.put(schema.ANCHOR.key(wrong), schema.ANCHOR.encode(torn))
+    batch.delete(schema.COIN.key(wrong))
+    grown.store.write(batch, sync=True)
+    _, taken = await made_anew(grown.store, new_store())
+    assert taken.lost == (
+        f"anchor {wrong.hex()} was set aside and its coin is lost: set it aside again when it is "
+        "back",
+    )
 
 
 async def test_a_waiting_transfer_that_is_gone_is_named(grown: Grown) -> None:
