@@ -44,6 +44,7 @@ from unchained.node.cli.wallet import (
     app,
     known_passphrase,
 )
+from unchained.node.primitives.amounts import full, grains_of
 
 UNLOCK_S: Final = 120.0
 """For how long a command unlocks a wallet that it then locks again."""
@@ -59,6 +60,8 @@ _STATES: Final = {
 }
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
+ABOVE_AGREED: Final = "FEE_ABOVE_MAX"
+"""The node's word for a transfer that takes a higher fee than it may."""
 
 RateOption = Annotated[
     int | None,
@@ -324,17 +327,15 @@ def carry_out(
     """Show what a method would send and ask a person, then send it; return what was sent, None for
     a dry run. `more` goes with the sending alone; who `waits` says himself how it stands in the
     end. `remarks` are made to whoever is asked. Raises `CommandFailedError`."""
-    if dry_run or is_asked(yes):
+    if dry_run:
         found = spend.plan(method, asked)
-        steps = found.get("sent", [found])
-        if dry_run:
-            node.show(found, lambda: print_plan(steps))
-            return None
-        print_plan(steps, err=True)
-        for remark in remarks:
-            typer.echo(remark, err=True)
-        confirm_sending()
-    sent: dict[str, Any] = spend.call(method, **asked, **more)
+        node.show(found, lambda: print_plan(_steps(found)))
+        return None
+    sent: dict[str, Any]
+    if is_asked(yes):
+        sent = _ask_and_send(spend, method, asked, remarks, more)
+    else:
+        sent = spend.call(method, **asked, **more)
     if waits and node.json:
         return sent
     if "sent" in sent:
@@ -342,6 +343,45 @@ def carry_out(
     else:
         show_sent(node, sent, told=is_asked(yes), waits=waits)
     return sent
+
+
+def _ask_and_send(
+    spend: SpendCommand,
+    method: str,
+    asked: Mapping[str, object],
+    remarks: Sequence[str],
+    more: Mapping[str, object],
+) -> dict[str, Any]:
+    """Show a person what a method would send, and send it once he has agreed: for the fee that he
+    was shown, or he is shown anew what it takes by then. Raises `CommandFailedError`."""
+    while True:
+        steps = _steps(spend.plan(method, asked))
+        print_plan(steps, err=True)
+        for remark in remarks:
+            typer.echo(remark, err=True)
+        confirm_sending()
+        try:
+            sent: dict[str, Any] = spend.call(method, **{**asked, **_agreed(steps)}, **more)
+        except CommandFailedError as error:
+            if error.word != ABOVE_AGREED:
+                raise
+            typer.echo(f"not sent: {error}; it would be, by now:", err=True)
+        else:
+            return sent
+
+
+def _steps(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the transfers that a method would send."""
+    steps: Sequence[Mapping[str, Any]] = found.get("sent", [found])
+    return steps
+
+
+def _agreed(steps: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return what has some planned transfers sent for the fee that they were shown with: at that
+    rate, whatever is estimated by then, and for no more in all."""
+    total = sum(grains_of(step["fee"]) for step in steps)
+    rates = {} if steps[-1]["fee_rate"] is None else {"fee_rate": steps[-1]["fee_rate"]}
+    return {**rates, **({"target": None} if rates else {}), "fee_max": full(total)}
 
 
 @asking(app, "sweep")

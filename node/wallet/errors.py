@@ -309,6 +309,17 @@ class HighFeeError(SpendingError):
         )
 
 
+class FeeAboveMaxError(SpendingError):
+    """It takes a higher fee than whoever pays has agreed to. Amounts in grains."""
+
+    word = "FEE_ABOVE_MAX"
+
+    def __init__(self, fee: int, most: int) -> None:
+        super().__init__(
+            f"it takes a fee of {shortest(fee)} UNC, more than the {shortest(most)} agreed to"
+        )
+
+
 class InsufficientFundsError(SpendingError):
     """The coins that can be spent do not suffice. Amounts in grains."""
 

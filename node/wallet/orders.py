@@ -32,6 +32,10 @@ takes at most 25 that build on each other (Protocol §8.4)."""
 class SpendingOrder(Protocol):
     """Something to be sent."""
 
+    @property
+    def fee(self) -> Fee:
+        """What each of its transfers pays; all of them together at most what was agreed to."""
+
     def prepare(self, spender: Spender) -> list[Prepared]:
         """Return the transfers that do it. Raises a `WalletError`."""
 
@@ -175,11 +179,13 @@ def carry_out(
     wallet: Wallet, order: SpendingOrder, now_ms: int, request: Request | None = None
 ) -> list[Noted]:
     """Make, sign and note what an order takes, all of it or nothing, in the order in which it is to
-    be sent; the last one is noted under the request."""
+    be sent; the last one is noted under the request. Raises `FeeAboveMaxError`, and what making and
+    signing it does."""
     with wallet.store.transaction():
         noted: list[Noted] = []
         prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
         noted += [note(wallet, step, now_ms) for step in prepared]
+        order.fee.check_most(sum(step.outgoing.fee for step in noted))
         if request is not None:
             wallet.store.put_request(request.id, request.digest, noted[-1].outgoing.txid)
     return noted
@@ -198,6 +204,7 @@ def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
     try:
         with wallet.store.transaction():
             planned += _joined(wallet, order, keep)
+            order.fee.check_most(sum(step.unsigned.fee for step in planned))
             raise _PlannedError
     except _PlannedError:
         return planned

@@ -36,11 +36,13 @@ from unchained.node.wallet.unsigned import (
 class Prepared(msgspec.Struct, frozen=True):
     """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
     the output that brings change; `replaces` the txid of a transfer that it takes the place of;
-    `warning` is what whoever sends it should know."""
+    `fee_rate` is what it pays (grains per byte of size), None for an exact fee; `warning` is what
+    whoever sends it should know."""
 
     unsigned: Unsigned
     payees: tuple[Payee, ...]
     change: int | None
+    fee_rate: int | None
     replaces: bytes = b""
     warning: str = ""
 
@@ -112,7 +114,7 @@ def assemble(
     randomness: Randomness,
 ) -> Prepared:
     """Return the transfer that spends the coins. Raises `BadPaymentError` for a fee too low,
-    `HighFeeError`."""
+    `HighFeeError`, `FeeAboveMaxError`."""
     drafts = list(plan.outputs)
     at = None
     if change:
@@ -143,9 +145,11 @@ def assemble(
             f"nodes relay this transfer from {shortest(least)} UNC on"
         )
     moved = sum(draft.value for draft in plan.outputs) or sum(output.value for output in outputs)
+    fee.check_most(unsigned.fee)
     if outputs:
         fee.check_high(unsigned.fee, least, moved)
-    return Prepared(unsigned, tuple(payees), at, replaces)
+    rate = fee.rate if fee.exact is None else None
+    return Prepared(unsigned, tuple(payees), at, rate, replaces)
 
 
 def _proven_payees(
