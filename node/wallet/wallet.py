@@ -22,7 +22,7 @@ from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
 from unchained.node.wallet import spending
-from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
+from unchained.node.wallet.contract_spender import ALONE, ContractSpender, Race
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -473,28 +473,25 @@ class Wallet:
         *,
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
-        rivals: Rivals = NOBODY,
-        urgent_rate: int = 1,
+        race: Race = ALONE,
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Of `rivals`, `urgent_rate` and what is raised see `ContractSpender.claim`.
+        Of what is raised see `ContractSpender.claim`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
-        return self.spender.claim(
-            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
-        )
+        return self.spender.claim(watched.contract, fee, known, named=coins, race=race)
 
-    def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
-        """Take back what a hash-time-lock holds, once its height is reached.
-
-        Raises `ContractError`, `InsufficientFundsError`.
-        """
+    def refund(
+        self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None, tip_height: int = 0
+    ) -> Prepared:
+        """Take back what a hash-time-lock holds, once its height is reached. Raises what
+        `ContractSpender.from_contract` does."""
         watched = self.contract(lock)
         if watched.contract.preimage_hash is None:
             raise ContractError("only a hash-time-lock can be refunded")
-        return self.spender.from_contract(watched.contract, fee, named=coins)
+        return self.spender.from_contract(watched.contract, fee, named=coins, tip_height=tip_height)
 
     def __repr__(self) -> str:
         return f"<Wallet {self.name}>"
