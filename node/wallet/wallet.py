@@ -53,6 +53,7 @@ from unchained.node.wallet.records import (
     WalletInfo,
     WatchedContract,
 )
+from unchained.node.wallet.resealing import PresentKeys
 from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.summary import Summary, summarize
@@ -197,32 +198,21 @@ class Wallet:
             raise WalletLockedError
         return self._secret
 
-    def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
-        """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
-        secret = self.keystore.unlock(old)
-        self._replace(
-            self.keystore.with_passphrase(
-                secret, passphrase, allow_empty=allow_empty, randomness=self.randomness
-            )
-        )
+    def present_keys(self) -> PresentKeys:
+        """Return what is sealed anew by a `Resealing`."""
+        return PresentKeys(self.keystore, self._further.shown(), self.randomness)
 
-    def add_account(self, passphrase: str) -> int:
-        """Add the next account and return its index; coins that it had before take a rescan.
-
-        Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
-        """
-        secret = self.keystore.unlock(passphrase)
-        shown = self._further.shown()
-        self._replace(
-            self.keystore.with_account(secret, passphrase, shown, randomness=self.randomness)
-        )
-        self._load_keys()
-        return self.keystore.accounts[-1].index
-
-    def _replace(self, keystore: Keystore) -> None:
+    def replace_keys(self, before: PresentKeys, keystore: Keystore) -> bool:
+        """Put keys that were sealed anew in the place of those `before`; False, and nothing is
+        done, if they are not what the wallet has any more. Coins that a new account had before
+        take a rescan. Raises OSError."""
+        if self.present_keys() != before:
+            return False
         if self._path is not None:
             keystore.save(self._path)
         self.keystore = keystore
+        self._load_keys()
+        return True
 
     def account(self, which: AccountRef = 0) -> WatchAccount:
         """Return an account without its spend key. Raises `NoSuchAccountError`."""
@@ -257,16 +247,18 @@ class Wallet:
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
         yet seen; the `recent` are not decoded again. Raises `StoreDamagedError`, `StoreError`."""
-        step = self._scanner.advance(view, recent)
         before = self._further.found()
-        if step.touched and self._further.note(step.touched):
-            # coins of accounts that are watched only from here on may lie below
+        # together: where coins lead to further accounts is found once, as they come
+        with self.store.transaction():
+            step = self._scanner.advance(view, recent)
+            has_more = bool(step.touched) and self._further.note(step.touched)
+            if has_more:
+                # coins of accounts that are watched only from here on may lie below
+                self._scanner.rescan(self.keystore.birth)
+        if has_more or self._further.found() != before:
             self._load_keys()
-            self._scanner.rescan(self.keystore.birth)
-            progress = self._scanner.progress(view)
-            return msgspec.structs.replace(step, progress=progress, more=True)
-        if self._further.found() != before:
-            self._load_keys()
+        if has_more:
+            step = msgspec.structs.replace(step, progress=self._scanner.progress(view), more=True)
         return step
 
     def note_changes(self, now_ms: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import Keystore, wallet_path
 from unchained.node.wallet.new_wallet import BESIDE_STORE, STORE_SUFFIX, free_path
+from unchained.node.wallet.resealing import Resealing
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import WalletFollower
 
@@ -120,6 +122,19 @@ class WalletKeeper(WalletFollower):
         made = await self.stretch(make)
         await self.open(made)
         return made
+
+    async def reseal(self, name: str, how: Resealing) -> Keystore:
+        """Seal a wallet's keys anew and return them; nothing else that is done with the wallet
+        waits for it. Raises what `how` does, `NoSuchWalletError`, OSError."""
+        entry = self._entry(name)
+        while True:
+            before = await self._on(entry, Wallet.present_keys)
+            keystore = await self.stretch(how, before)
+            # else it has found an account meanwhile, or somebody else has sealed it anew
+            if await self._on(
+                entry, partial(Wallet.replace_keys, before=before, keystore=keystore)
+            ):
+                return keystore
 
     async def contents(self, name: str) -> WalletContents:
         """Return what a wallet has, open or closed, that could be deleted. Raises
