@@ -137,13 +137,21 @@ def delete(
 
     def human() -> None:
         typer.echo(f"{wallet} is deleted", err=True)
-        print_fields(found)
+        if not found["damage"]:
+            print_fields({name: value for name, value in found.items() if name != "damage"})
 
     node.show(found, human)
 
 
 def print_lost(found: dict[str, Any]) -> None:
     """Say what goes with a wallet."""
+    if found["damage"]:
+        typer.echo(
+            f"What {found['wallet']} has is not known, since it cannot be read: {found['damage']}",
+            err=True,
+        )
+        typer.echo("Only its 24 words or a backup bring it back.", err=True)
+        return
     typer.echo(
         f"{found['wallet']} has {found['total']} UNC on the chain and {found['pending']} pending.",
         err=True,

@@ -28,6 +28,7 @@ WalletError
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
+│   ├── FeeAboveMaxError          a higher fee than whoever pays has agreed to
 │   ├── InsufficientFundsError    the coins do not suffice
 │   ├── FundsUntoldError          the same, told to whom may not know what there is
 │   ├── SpendingLimitError        more than whoever asks may spend in a day

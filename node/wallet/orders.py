@@ -16,7 +16,7 @@ from unchained.node.primitives.types import Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.plan import Prepared, payees_of
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.spender import Spender
@@ -274,9 +274,11 @@ def note_signed(wallet: Wallet, merged: Unsigned, now_ms: int) -> Noted:
     if known is not None:
         # until the node has taken it again it stands as it did: replaced, abandoned, paid
         return Noted(proven, known, is_known=True)
+    payees = wallet.payees_in(merged)
     if wallet.touches(sized):
-        return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
-    note = OutgoingNote(payees_of(sized.transfer, merged.payees), None)
+        recorded = wallet.record(proven, now_ms, payees=payees, proven_payees=merged.payees)
+        return Noted(proven, recorded)
+    note = OutgoingNote(payees, None)
     other = Outgoing.of(sized, now_ms, None, OutgoingState.WAITING, b"", note)
     return Noted(proven, msgspec.structs.replace(other, warning=OF_OTHERS))
 

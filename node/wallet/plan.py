@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from unchained.node.primitives.transfer import (
 from unchained.node.wallet.errors import BadPaymentError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import LOCK_PREFIX, Draft
-from unchained.node.wallet.records import Payee, WalletCoin
+from unchained.node.wallet.records import Payee, PaymentSecret, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
 from unchained.node.wallet.unsigned import (
     OUTPUT_BOUND,
@@ -165,14 +165,18 @@ def _proven_payees(
     )
 
 
+def secrets_of(payees: Iterable[UnsignedPayee]) -> tuple[PaymentSecret, ...]:
+    """Return what proves which outputs pay paycodes."""
+    return tuple(PaymentSecret(paid.index, paid.shared) for paid in payees if paid.shared)
+
+
 def payees_of(
-    transfer: Transfer, named: Iterable[UnsignedPayee], own: Collection[int] = ()
+    transfer: Transfer, named: Mapping[int, Payee], own: Collection[int] = ()
 ) -> tuple[Payee, ...]:
     """Return whom a transfer pays by its outputs, those at the indexes in `own` left out: as they
     were `named`, or by their locks."""
-    names = {payee.index: payee.payee for payee in named}
     return tuple(
-        Payee(names.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+        named.get(at) or Payee(f"{LOCK_PREFIX}{output.lock.hex()}", output.value, b"")
         for at, output in enumerate(transfer.outputs)
         if at not in own
     )

@@ -20,7 +20,7 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.primitives.types import KeyHash, Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.contract_spender import ALONE, ContractSpender, Race
 from unchained.node.wallet.contracts import Contract
@@ -39,7 +39,7 @@ from unchained.node.wallet.keystore import Keystore, SpendSecret, wallet_path
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.new_wallet import STORE_SUFFIX
 from unchained.node.wallet.payee_book import PayeeBook
-from unchained.node.wallet.plan import Prepared, payees_of
+from unchained.node.wallet.plan import Prepared, payees_of, secrets_of
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
 from unchained.node.wallet.records import (
     AccountRef,
@@ -48,7 +48,6 @@ from unchained.node.wallet.records import (
     Outgoing,
     OutgoingNote,
     Payee,
-    PaymentSecret,
     ScanProgress,
     WalletInfo,
     WatchedContract,
@@ -58,22 +57,10 @@ from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
+from unchained.node.wallet.wallet_payout import WalletPayout
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
-
-
-class WalletPayout:
-    """Decides whom a coin pays: an account, under a lock of its own for each time."""
-
-    __slots__ = ("_account",)
-
-    def __init__(self, account: WatchAccount) -> None:
-        self._account = account
-
-    def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
-        """Return the lock of a coin with this parent and header time (Protocol §9)."""
-        return self._account.mining_lock(parent, time_ms)
 
 
 class Wallet:
@@ -361,27 +348,46 @@ class Wallet:
         transfer: ProvenTransfer | SizedTransfer,
         now_ms: int,
         *,
-        payees: Sequence[Payee] | None = None,
+        payees: Sequence[Payee] = (),
         proven_payees: Sequence[UnsignedPayee] = (),
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer that is about to be sent: its coins are taken from here on.
 
-        `proven_payees` are some of whom it pays, by their outputs' indexes; all of its `payees`, in
-        order, where they are known.
+        `payees` are all whom it pays, in order; `proven_payees` some of them, by their outputs'
+        indexes.
         """
         sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
         finds = self._recogniser.transfer(sized, None, now_ms)
-        if payees is None:
-            # what the signers' file names is a payment, to this wallet as to others
-            own = {coin.index for coin in finds.found} - {paid.index for paid in proven_payees}
-            payees = payees_of(sized.transfer, proven_payees, own)
-        secrets = tuple(
-            PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared
-        )
-        note = OutgoingNote(tuple(payees), change, secrets)
+        note = OutgoingNote(tuple(payees), change, secrets_of(proven_payees))
         return self.store.put_outgoing(sized, note, finds, now_ms, replaces=replaces)
+
+    def payees_in(self, unsigned: Unsigned) -> tuple[Payee, ...]:
+        """Return whom a transfer pays as its file names and proves it, and as the address book
+        calls them; what comes back to the wallet is left out, unless the file names it as a
+        payment. Raises `SigningError` where an output does not pay whom the file names."""
+        transfer = unsigned.transfer()
+        names = PayeeBook(self.store, self.network).names()
+        named = {
+            paid.index: Payee(
+                paid.payee,
+                unsigned.outputs[paid.index].value,
+                unsigned.memo_of(paid, self.network),
+                names.get(paid.payee, ""),
+            )
+            for paid in unsigned.payees
+        }
+        found = self._recogniser.transfer(SizedTransfer.of(transfer), None, 0).found
+        return payees_of(transfer, named, {coin.index for coin in found} - named.keys())
+
+    def keep_payees(self, unsigned: Unsigned) -> None:
+        """Keep whom a transfer pays that may be sent by somebody else: the chain shows locks alone.
+        Raises `SigningError`."""
+        sized = SizedTransfer.of(unsigned.transfer())
+        if self.touches(sized):
+            note = OutgoingNote(self.payees_in(unsigned), None, secrets_of(unsigned.payees))
+            self.store.keep_payees(sized.txid, note)
 
     def touches(self, transfer: SizedTransfer) -> bool:
         """Return whether a transfer spends a coin of the wallet or brings it one."""

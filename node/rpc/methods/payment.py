@@ -237,7 +237,9 @@ class PaymentRoom:
     async def sign(self, file: Hex, wallet: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         def work(opened: Wallet) -> UnsignedTransfer:
             unsigned = Unsigned.from_file(bytes(file), opened.network)
-            return described(opened, opened.sign(unsigned))
+            signed = opened.sign(unsigned)
+            opened.keep_payees(signed)
+            return described(opened, signed)
 
         return await self._wallets.call(wallet, work)
 

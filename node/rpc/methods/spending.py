@@ -74,9 +74,13 @@ class Spending:
     async def prepared(self, wallet: str, make: Callable[[Wallet], Prepared]) -> UnsignedTransfer:
         """Return a transfer to be signed that is made of a wallet's coins. Raises a
         `WalletError`."""
-        return await self._wallets.call(
-            wallet, lambda opened: described(opened, make(opened).unsigned)
-        )
+
+        def work(opened: Wallet) -> UnsignedTransfer:
+            unsigned = make(opened).unsigned
+            opened.keep_payees(unsigned)
+            return described(opened, unsigned)
+
+        return await self._wallets.call(wallet, work)
 
     def payees(self, payments: list[Payment]) -> list[Payee]:
         """Return whom some payments pay. Raises `RequestError`, InvalidParams where no amount is

@@ -469,7 +469,12 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
     assert len({out.fingerprint for out in summary.outputs if out.payee}) == len(payees)
     # the wallet that sends it remembers them
     signed = scene.a.wallet.sign(read)
-    sent = scene.a.wallet.record(signed.finish(REG), 0, proven_payees=signed.payees)
+    sent = scene.a.wallet.record(
+        signed.finish(REG),
+        0,
+        payees=scene.a.wallet.payees_in(signed),
+        proven_payees=signed.payees,
+    )
     assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees}
 
 
