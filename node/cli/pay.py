@@ -33,6 +33,7 @@ from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
+    with_passphrase,
 )
 from unchained.node.cli.payees import payments_of, uri_remarks
 from unchained.node.cli.tables import folded, print_rows, width
@@ -42,7 +43,6 @@ from unchained.node.cli.wallet import (
     AccountOption,
     WalletOption,
     app,
-    known_passphrase,
 )
 from unchained.node.primitives.amounts import full, grains_of
 
@@ -136,9 +136,12 @@ class SpendCommand:
         except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
-        passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
-        unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
-        node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
+
+        def unlock(passphrase: str) -> None:
+            unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
+            node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
+
+        with_passphrase(node, wallet, self._file, self._descriptor, unlock)
         try:
             return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
         finally:
