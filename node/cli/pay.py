@@ -375,13 +375,11 @@ def _ask_and_send(
 
 def _steps(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     """Return the transfers that a method would send."""
-    steps: Sequence[Mapping[str, Any]] = found.get("sent", [found])
-    return steps
+    return list(found.get("sent", [found]))
 
 
 def _agreed(steps: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """Return what has some planned transfers sent for the fee that they were shown with: at that
-    rate, whatever is estimated by then, and for no more in all."""
+    """Return what has planned transfers sent as they were shown: at that rate, for no more."""
     total = sum(grains_of(step["fee"]) for step in steps)
     rates = {} if steps[-1]["fee_rate"] is None else {"fee_rate": steps[-1]["fee_rate"]}
     return {**rates, **({"target": None} if rates else {}), "fee_max": full(total)}
