@@ -21,6 +21,7 @@ from unchained.node.cli.wallet import (
     WalletOption,
     app,
 )
+from unchained.node.primitives.amounts import grains_of, shortest
 from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
@@ -246,7 +247,9 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     # what a contract pays is not what the wallet has less
     sums = item["kind"] == "contract"
     paid = [
-        f"{payee['amount']} to {shortest_payee(payee)}" if sums else shortest_payee(payee)
+        f"{shortest(grains_of(payee['amount']))} to {shortest_payee(payee)}"
+        if sums
+        else shortest_payee(payee)
         for payee in item["payees"]
     ]
     details = [", ".join(paid), *notes]
