@@ -66,7 +66,7 @@ class NoChain:
 
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return nothing."""
-        return WaitingBids((), ())
+        return WaitingBids({})
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Raise `TransferRefusedError`."""
@@ -76,7 +76,7 @@ class NoChain:
         """Return the least."""
         return 1
 
-    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
         """Return nothing."""
         return {}
 

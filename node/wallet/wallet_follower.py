@@ -251,9 +251,10 @@ class WalletFollower:
             self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
 
     async def _confirm_of(self, entry: OpenWallet, found: Unconfirmed) -> None:
-        if not found.invoices:
+        if not found.invoices or found.last is None:
             return
-        votes = await self._link.confirmations({height for _, height in found.invoices})
+        heights = {height for _, height in found.invoices}
+        votes = await self._link.confirmations(found.last, heights)
         enough = [
             invoice.tag
             for invoice, height in found.invoices
@@ -459,12 +460,6 @@ class WalletFollower:
         which there is one at a time."""
         async with self._stretching:
             return await self._runner.run(work, *args)
-
-    async def call_stretching(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)`` as `call` does; the work stretches a passphrase."""
-        entry = self._entry(name)
-        async with self._stretching:
-            return await self._on(entry, work)
 
     async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
         """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`,

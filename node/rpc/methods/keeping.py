@@ -54,27 +54,29 @@ Alias = Annotated[
 
 @user_text(
     """What a wallet has, and what goes with its files: no words bring back labels, payees,
-    contracts, invoices, and to whom transfers were paid."""
+    contracts, invoices, and to whom transfers were paid. Of one that cannot be read nothing is
+    known, and `damage` says why."""
 )
 class Contents(msgspec.Struct, frozen=True):
     wallet: str
-    total: Amount
-    pending: Amount
-    watch_only: bool
+    total: Amount | None
+    pending: Amount | None
+    watch_only: bool | None
     has_bip39_passphrase: bool | None
-    labels: int
-    payees: int
-    contracts: int
-    invoices: int
-    transfers: int
+    labels: int | None
+    payees: int | None
+    contracts: int | None
+    invoices: int | None
+    transfers: int | None
+    damage: str
 
     @classmethod
     def of(cls, wallet: str, found: WalletContents) -> Contents:
         """Describe what a wallet has."""
         return cls(
             wallet,
-            Amount(found.on_chain),
-            Amount(found.pending),
+            None if found.on_chain is None else Amount(found.on_chain),
+            None if found.pending is None else Amount(found.pending),
             found.watch_only,
             found.has_bip39_passphrase,
             found.labels,
@@ -82,6 +84,7 @@ class Contents(msgspec.Struct, frozen=True):
             found.contracts,
             found.invoices,
             found.outgoing,
+            found.damage,
         )
 
 
@@ -148,9 +151,10 @@ class KeepingRoom:
 
         Its passphrase, the one that it had, proves that the addresses that it shows are its own. Of
         a wallet without one, or a watch-only one, nothing proves that: `no_passphrase` takes it as
-        it is. It follows the chain from where it was. Whoever had the backup in hand can have
-        altered names, labels and contracts in it: payees are paid by name only after
-        wallet.payee_confirm.
+        it is. Whoever had the backup in hand can have altered it: what the chain can tell is read
+        from the chain, from the wallet's birth on, and payees are paid by name only after
+        wallet.payee_confirm. Names, labels, contracts and waiting transfers are as they stood in
+        it.
         """
     )
     async def restore_backup(

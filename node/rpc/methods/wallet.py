@@ -31,6 +31,7 @@ from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.keystore import DEFAULT_WALLET, SpendSecret
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
+from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.wallet import Wallet
 
@@ -211,12 +212,8 @@ class WalletRoom:
         *,
         no_passphrase: bool = False,
     ) -> WalletEntry:
-        await self._wallets.call_stretching(
-            wallet,
-            lambda opened: opened.change_passphrase(
-                passphrase.reveal(), new_passphrase.reveal(), allow_empty=no_passphrase
-            ),
-        )
+        how = NewPassphrase(passphrase.reveal(), new_passphrase.reveal(), allow_empty=no_passphrase)
+        await self._wallets.reseal(wallet, how)
         return await self.info(wallet)
 
     @method(
@@ -253,9 +250,8 @@ class WalletRoom:
         """
     )
     async def add_account(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> int:
-        return await self._wallets.call_stretching(
-            wallet, lambda opened: opened.add_account(passphrase.reveal())
-        )
+        keys = await self._wallets.reseal(wallet, OneMoreAccount(passphrase.reveal()))
+        return keys.accounts[-1].index
 
     @method("wallet.address", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
@@ -323,19 +319,18 @@ class WalletRoom:
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[OwnCoin]:
-        def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
+        def look(opened: Wallet) -> tuple[list[OwnCoin], tuple[int, bytes] | None]:
             index = None if account is None else opened.account_index(account)
             found = opened.store.coins(index, spent=spent, limit=limit, offset=offset)
             return [
-                (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
-                for coin in found
-            ]
+                OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0) for coin in found
+            ], opened.store.last_anchor()
 
-        listed = await self._wallets.call(wallet, look)
-        votes = await votes_at(self._queries, [height for _, height in listed])
+        listed, last = await self._wallets.call(wallet, look)
+        votes = await votes_at(self._queries, last, [coin.height for coin in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
-            for (coin, _), count in zip(listed, votes, strict=True)
+            for coin, count in zip(listed, votes, strict=True)
         ]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))
