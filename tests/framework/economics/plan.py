@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from tests.framework.economics.experiments import Parameters
+from tests.framework.economics.shared import Parameters
 
 
 class Row(NamedTuple):

@@ -23,11 +23,13 @@ from tests.framework.torture.world import PATIENCE_S, world
 SAMPLE_S = 5.0
 PACE_S = 0.25
 """Seconds between two requests of the load: a chain that grows, and not a race."""
-FILL_TO = 2_500
-"""The height up to which the load does not wait, and nothing is looked at: by then all that a node
-keeps a bounded number or size of (MAX_REORG anchors of the tree, headers, coins, gossip, 8 MiB of
-each wallet's pages, the store's blocks) is nearly full, and what is left fills in the first half of
-the time."""
+FILL_ROUNDS = 100
+FILL_ANCHORS = 25
+FILL_PAYMENTS = 8
+"""Before anything is looked at, so often so many anchors are mined at once and so many payments
+made: by then all that a node keeps a bounded number or size of (MAX_REORG anchors of the tree,
+headers, coins, gossip, 8 MiB of each wallet's pages, the store's blocks) is nearly full, and what
+is left fills in the first half of the time."""
 SAMPLES_MIN = 60
 """Samples in a half without which nothing is judged: five minutes."""
 GROWTH_MAX = {"resident MiB": 3.0, "threads": 0.5, "descriptors": 1.0, "tasks": 1.0}
@@ -78,10 +80,12 @@ class SoakPart(Survival):
 
     def _fill(self) -> None:
         """Let caches fill: else a run of some minutes is the time in which they do."""
-        load, shown = self.load(), Shown(f"{self.report.part}, before", FILL_TO)
-        while (height := self.world.victim.tip()[0]) < FILL_TO:
-            load.ask_once(self.rng)
-            shown.show(height, "the load without pauses")
+        load, shown = self.load(), Shown(f"{self.report.part}, before", FILL_ROUNDS)
+        for number in range(FILL_ROUNDS):
+            self.acknowledged.anchors += self.world.mine(self.world.victim, FILL_ANCHORS)
+            for _ in range(FILL_PAYMENTS):
+                load.pay_once()
+            shown.show(number + 1, "rounds that fill what a node keeps")
         self.report.facts["before"] = dict(self.acknowledged.counts)
 
     def _work(self, ended: threading.Event) -> None:
