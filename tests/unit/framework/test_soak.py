@@ -10,7 +10,7 @@ import pytest
 from tests.framework.torture.soak import GROWTH_MAX, SAMPLE_S, Sample, growths, what_grew
 
 MINUTES = 60
-LEVEL = {"resident MiB": 170.0, "threads": 6.0, "descriptors": 24.0, "tasks": 62.0}
+LEVEL = {"own memory MiB": 170.0, "threads": 6.0, "descriptors": 24.0, "tasks": 62.0}
 
 
 def soaked(grow: Callable[[str, float], float], minutes: int = MINUTES) -> list[Sample]:
@@ -22,7 +22,7 @@ def soaked(grow: Callable[[str, float], float], minutes: int = MINUTES) -> list[
         minute = number * SAMPLE_S / 60
         sample = {"s": number * SAMPLE_S, "height": 3_000 + 86 * minute}
         for name, level in LEVEL.items():
-            about = rng.gauss(0, 1.5) if name == "resident MiB" else rng.choice((0, 0, 0, 1, 3))
+            about = rng.gauss(0, 1.5) if name == "own memory MiB" else rng.choice((0, 0, 0, 1, 3))
             sample[name] = level + about + grow(name, minute)
         samples.append(sample)
     return samples
@@ -47,7 +47,7 @@ def test_what_jumps_for_a_fifth_of_the_time_is_flat() -> None:
 @pytest.mark.parametrize(
     ("name", "by_minute"),
     [
-        ("resident MiB", 0.17),  # 2 KiB with each of 86 anchors a minute
+        ("own memory MiB", 0.17),  # 2 KiB with each of 86 anchors a minute
         ("threads", 1 / 10),
         ("descriptors", 1 / 10),
         ("tasks", 1 / 10),
@@ -56,7 +56,7 @@ def test_what_jumps_for_a_fifth_of_the_time_is_flat() -> None:
 def test_a_slow_leak_is_found(name: str, by_minute: float) -> None:
     def grow(of: str, minute: float) -> float:
         leaked = minute * by_minute * (of == name)
-        return leaked if name == "resident MiB" else float(int(leaked))
+        return leaked if name == "own memory MiB" else float(int(leaked))
 
     (wrong,) = wrong_of(soaked(grow))
     assert wrong.startswith(f"{name} grew by ")
@@ -64,7 +64,7 @@ def test_a_slow_leak_is_found(name: str, by_minute: float) -> None:
 
 def test_a_leak_is_no_less_one_for_what_is_there_already() -> None:
     grown = wrong_of(soaked(lambda name, minute: 1_000 + minute * 0.17))
-    assert any(wrong.startswith("resident MiB grew by ") for wrong in grown)
+    assert any(wrong.startswith("own memory MiB grew by ") for wrong in grown)
 
 
 def test_a_run_too_short_to_tell_does_not_hold() -> None:
