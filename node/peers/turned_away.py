@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-ADDRESSES_MAX: Final = 1_024
+TURNED_AWAY_MAX: Final = 1_024
 """Addresses that are remembered: those that turned us away last."""
 FIRST_WAIT_S: Final = 5.0
 """Seconds for which an address is left alone: twice as many after each further time."""
@@ -34,7 +34,7 @@ class TurnedAway:
         wait_s = min(FIRST_WAIT_S * 2 ** min(times, 16), longest)
         # Newcomers that were turned away at one moment do not come back at one moment.
         self._times[text] = times + 1, now + wait_s * self._rng.uniform(0.5, 1.0)
-        if len(self._times) > ADDRESSES_MAX:
+        if len(self._times) > TURNED_AWAY_MAX:
             del self._times[next(iter(self._times))]
 
     def forget(self, text: str) -> None:

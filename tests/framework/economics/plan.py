@@ -48,8 +48,8 @@ PLAN: Final[tuple[Row, ...]] = (
         Row("withholding", Parameters(size, share=share, answers=True))
         for share, size in ((0.1, 2_000), (0.25, 2_000), (0.4, 2_000))
     ),
-    *(Row("dead", Parameters(2_000, share=share)) for share in (0.1, 0.25, 0.4)),
-    Row("dead", Parameters(500, share=0.25, retarget=True)),
+    Row("dead", Parameters(2_000, share=0.1)),
+    *(Row("dead", Parameters(600, share=share)) for share in (0.25, 0.4)),
     Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
     Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
     *(

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from unchained.node.peers.turned_away import (
-    ADDRESSES_MAX,
     FIRST_WAIT_S,
     LONGEST_WAIT_FOR_OWN_S,
     LONGEST_WAIT_S,
+    TURNED_AWAY_MAX,
     TurnedAway,
 )
 
@@ -52,7 +52,7 @@ def test_who_had_a_place_begins_anew() -> None:
 
 def test_those_of_longest_ago_are_forgotten() -> None:
     them = turned_away()
-    for number in range(ADDRESSES_MAX + 1):
+    for number in range(TURNED_AWAY_MAX + 1):
         them.note(str(number), 0.0, is_own=False)
     assert not them.is_waiting("0", 0.0)
     assert them.is_waiting("1", 0.0)
