@@ -29,6 +29,7 @@ class Promiser(Attacker):
     shown = ANCHORS
     given = 0
     rounds = 0
+    met: trio.Event
     _is_compared = False
 
     async def know(self, node: SimNode) -> None:
@@ -46,6 +47,7 @@ class Promiser(Attacker):
             self.hold(anchor, body=body)
 
     def _headers(self, payload: bytes) -> bytes:
+        self.met.set()
         request: Any = wire.HEADERS_EXCHANGE.decode_request(payload)
         places = {coin.id: at + 1 for at, (coin, _) in enumerate(self._chain)}
         start = next((places[CoinId(i)] for i in request.locator if i in places), 0)
@@ -58,16 +60,18 @@ class Promiser(Attacker):
             else:
                 end = max(start, min(end, start + self.shown))
                 # That is the end of what it shows.
-                self._is_compared = end - start < PAGE
+                self._is_compared = min(end, ANCHORS) - start < PAGE
         page = (wire.AnchorHeader.of(*anchor) for anchor in self._chain[start:end])
         return wire.HEADERS_EXCHANGE.answer(tuple(page))
 
 
-def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """Have honest nodes take so long for each page of headers."""
+def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float, met: trio.Event) -> None:
+    """Have honest nodes take so long for each page of headers, once the promiser has been asked for
+    one: it is among those that are compared."""
     prompt = HeaderSource.headers_above
 
     async def headers_above(self: HeaderSource, *args: Any, **more: Any) -> Any:
+        await met.wait()
         await trio.sleep(seconds)
         return await prompt(self, *args, **more)
 
@@ -100,7 +104,8 @@ async def until_whole(net: SimNet, newcomer: SimNode, within_s: float) -> None:
 async def test_headers_that_are_shown_and_not_given_stop_no_sync(
     given: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow_down(monkeypatch, 0.1)
+    met = trio.Event()
+    slow_down(monkeypatch, 0.1, met)
     charged: list[tuple[PeerId, float]] = []
     penalize = Reputation.penalize
 
@@ -111,6 +116,7 @@ async def test_headers_that_are_shown_and_not_given_stop_no_sync(
     monkeypatch.setattr(Reputation, "penalize", noted)
     async with simulate(11) as net:
         promiser = Promiser(net)
+        promiser.met = met
         promiser.given = given
         newcomer = await newcomer_with(net, promiser)
         await until_whole(net, newcomer, 60)
@@ -121,9 +127,11 @@ async def test_headers_that_are_shown_and_not_given_stop_no_sync(
 
 async def test_few_headers_shown_at_once_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
     # Four pages: honest nodes are not done in the time that others have when one is.
-    slow_down(monkeypatch, SCAN_GRACE_S / 2.5)
+    met = trio.Event()
+    slow_down(monkeypatch, SCAN_GRACE_S / 2.5, met)
     async with simulate(11) as net:
         promiser = Promiser(net)
+        promiser.met = met
         promiser.shown, promiser.given = 1, 1
         newcomer = await newcomer_with(net, promiser)
         await until_whole(net, newcomer, 240)
