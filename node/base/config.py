@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple, get_args
 import msgspec
 from msgspec import Meta, inspect
 
-from unchained.node.base.ports import AUTO
+from unchained.node.base.ports import AUTO, EXAMPLE, Multiaddress
 
 ENV_PREFIX = "UNCHAINED_"
 
@@ -130,8 +130,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = (AUTO,)
     bootstrap: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
-        Meta(description="Multiaddresses of nodes to join the network through."),
+        tuple[Multiaddress, ...],
+        Meta(description=f"Multiaddresses of nodes to join through, such as {EXAMPLE}."),
     ] = ()
     seeds: Annotated[
         tuple[
@@ -204,7 +204,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         ),
     ] = "hybrid"
     announce: Annotated[
-        tuple[Annotated[str, Meta(pattern=r"^/\S+$", extra={"expected": "multiaddress"})], ...],
+        tuple[Multiaddress, ...],
         Meta(description="Multiaddresses to give to others instead of those listened on."),
     ] = ()
     outbound: Annotated[

@@ -6,10 +6,17 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
+
+from msgspec import Meta
 
 AUTO: Final = "auto"
 """In place of an address or a port: the network's own, or the next free one."""
+EXAMPLE: Final = "/ip4/192.0.2.7/tcp/4001"
+"""A multiaddress; RFC 5737 keeps its network for documentation."""
+Multiaddress = Annotated[
+    str, Meta(pattern=r"^/\S+$", extra={"expected": f"multiaddress, as {EXAMPLE}"})
+]
 AUTO_PORTS_TRIED: Final = 64
 """Ports that are tried, one after the other, where `auto` stands."""
 

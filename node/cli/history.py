@@ -21,6 +21,7 @@ from unchained.node.cli.wallet import (
     WalletOption,
     app,
 )
+from unchained.node.primitives.amounts import grains_of, shortest
 from unchained.node.rpc.client.history_csv import HistoryCsv
 
 HISTORY_COLUMNS: Final = ("time", "kind", "amount", "fee", "payee", "note", "confirmations", "id")
@@ -41,7 +42,7 @@ SHOWN_PAYEE: Final = 44
 
 Pages = Iterator[list[dict[str, Any]]]
 
-HISTORY_KINDS: Final = ("mined", "received", "paid", "moved")
+HISTORY_KINDS: Final = ("mined", "received", "paid", "moved", "contract")
 
 SinceOption = Annotated[
     str | None,
@@ -243,14 +244,22 @@ def _row(item: Mapping[str, Any]) -> dict[str, Any]:
     notes = [item["label"], *item["memos"], *(f"invoice {one}" for one in item["invoices"])]
     notes += [payee["memo"] for payee in item["payees"]]
     noted = "; ".join(note for note in notes if note)
-    details = [", ".join(shortest_payee(payee) for payee in item["payees"]), *notes]
+    # what a contract pays is not what the wallet has less
+    sums = item["kind"] == "contract"
+    paid = [
+        f"{shortest(grains_of(payee['amount']))} to {shortest_payee(payee)}"
+        if sums
+        else shortest_payee(payee)
+        for payee in item["payees"]
+    ]
+    details = [", ".join(paid), *notes]
     confirmations = "waiting" if item["status"] == "waiting" else item["confirmations"]
     return {
         "order": (height is None, height or 0, item.get("time", 0)),
         "time": item.get("time", ""),
         "when": moment(item["time"])[:MINUTES] if item.get("time") else "",
         "kind": item["kind"],
-        "amount": amount if amount.startswith("-") else f"+{amount}",
+        "amount": amount if sums or amount.startswith("-") else f"+{amount}",
         "fee": item.get("fee", ""),
         "payee": ", ".join(payees),
         "note": noted,

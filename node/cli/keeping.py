@@ -16,7 +16,7 @@ from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
     check_one_way,
-    read_passphrase,
+    try_passphrase,
 )
 from unchained.node.cli.questions import ask_text
 from unchained.node.cli.tables import print_fields
@@ -96,7 +96,7 @@ def restore_backup(
             raise CommandFailedError(f"{error}: --wallet NAME calls it otherwise") from None
         if error.word != ALL_BUT_IT:
             raise
-        found = restored(read_passphrase(passphrase_file, passphrase_fd))
+        found = try_passphrase(passphrase_file, passphrase_fd, restored)
     show_facts(node, found, wallet_facts)
 
 
@@ -137,13 +137,21 @@ def delete(
 
     def human() -> None:
         typer.echo(f"{wallet} is deleted", err=True)
-        print_fields(found)
+        if not found["damage"]:
+            print_fields({name: value for name, value in found.items() if name != "damage"})
 
     node.show(found, human)
 
 
 def print_lost(found: dict[str, Any]) -> None:
     """Say what goes with a wallet."""
+    if found["damage"]:
+        typer.echo(
+            f"What {found['wallet']} has is not known, since it cannot be read: {found['damage']}",
+            err=True,
+        )
+        typer.echo("Only its 24 words or a backup bring it back.", err=True)
+        return
     typer.echo(
         f"{found['wallet']} has {found['total']} UNC on the chain and {found['pending']} pending.",
         err=True,
@@ -188,10 +196,7 @@ def payee_add(
 @user_text("Show the payees of the address book.")
 def payee_list(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
     found = node.call("wallet.payee_list", wallet=wallet)
-    name = "alias"
-    if node.is_brief:
-        name = "name"
-        found = [payee | {name: payee["alias"]} for payee in found]
+    found, name = _named(node, found)
     columns = [name, "fingerprint", "label", "confirmed"]
     if all(payee["confirmed"] for payee in found):
         columns.remove("confirmed")
@@ -240,4 +245,13 @@ def name_account(
 
 
 def _show_accounts(node: Asker, found: list[dict[str, Any]]) -> None:
-    node.show_rows(found, ["account", "alias", "confirmed", "total", "address"], "no accounts")
+    found, name = _named(node, found)
+    node.show_rows(found, ["account", name, "confirmed", "total", "address"], "no accounts")
+
+
+def _named(node: Asker, found: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
+    """Return rows and what the column of their aliases is called: people give and are shown a
+    name, as the commands call it."""
+    if not node.is_brief:
+        return found, "alias"
+    return [row | {"name": row["alias"]} for row in found], "name"

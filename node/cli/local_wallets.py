@@ -66,7 +66,7 @@ class NoChain:
 
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return nothing."""
-        return WaitingBids((), ())
+        return WaitingBids({})
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Raise `TransferRefusedError`."""

@@ -46,6 +46,8 @@ PAYEE_SIGNS: Final = 40
 
 GRAINS: Final = 10**8
 KEYS: Final = "p pause   r resume   + - workers   q quit"
+FEW_KEYS: Final = "p pause  r resume  + -  q quit"
+"""On a terminal that has no room for all of them."""
 # What an arrow or a function key sends, of which no letter is a key of ours.
 _ESCAPES: Final = re.compile(rb"\x1b(\[[0-9;]*[A-Za-z~]|O[A-Za-z])?")
 STATE_STYLES: Final = {"mining": "green", "paused": "yellow", "backing-off": "bold red"}
@@ -73,16 +75,22 @@ def picture(view: View, console: Console, lines: Callable[[int], Sequence[Text]]
         return len(console.render_lines(part, options))
 
     head = Group(_head(view), Rule(style="dim"))
-    foot = Group(_figures(view), Rule(KEYS, style="dim"))
-    left = height - taken(head) - taken(foot)
-    workers = _workers(view.node.miner, left - 1 - LINES_WANTED)
+    keys = Rule(KEYS if width >= len(KEYS) + 2 else FEW_KEYS, style="dim")
+    figures = _figures(view, is_small=False)
+    left = height - taken(head) - taken(figures) - 1
+    workers: RenderableType = _workers(view.node.miner, left - 1 - LINES_WANTED)
+    if left < taken(workers):
+        # where there is little room, each figure has a line, and the rate says what workers do
+        figures = _figures(view, is_small=True)
+        left = height - taken(head) - taken(figures) - 1
+        workers = workers if left >= taken(workers) else Group()
     # The keys stay in sight however small the terminal has become.
-    figures = console.render_lines(Group(head, workers, _figures(view)), options, new_lines=True)
-    shown = Segments(segment for line in figures[: height - 1] for segment in line)
+    rendered = console.render_lines(Group(head, workers, figures), options, new_lines=True)
+    shown = Segments(segment for line in rendered[: height - 1] for segment in line)
     rows = [line.copy() for line in lines(left - taken(workers))]
     for row in rows:
         row.no_wrap, row.overflow = True, "ellipsis"
-    return Group(shown, Rule(KEYS, style="dim"), *rows)
+    return Group(shown, keys, *rows)
 
 
 def _head(view: View) -> Text:
@@ -138,16 +146,17 @@ def _workers(miner: PoolStatistics | None, room: int) -> Table:
     return table
 
 
-def _figures(view: View) -> Table:
+def _figures(view: View, *, is_small: bool) -> Table:
+    """Return the figures by their names; on a small terminal none takes more than a line."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(style="dim", no_wrap=True, min_width=len("machine"))
+    table.add_column(no_wrap=is_small, overflow="ellipsis" if is_small else "fold")
     for name, shown in (
         ("rate", _rate(view)),
         ("coins", _coins(view)),
         ("anchors", _anchors(view)),
         ("luck", _luck(view)),
-        ("epoch", _epoch(view)),
+        ("epoch", _epoch(view, with_bar=not is_small)),
         ("network", _network(view)),
         ("machine", _machine(view.node.miner, view.node.control)),
         # A line of its own: the way to the program may be long, and it is to be copied.
@@ -212,18 +221,20 @@ def _luck(view: View) -> Text:
     return Text(f"{found.expected:,.1f} expected{ratio}   {per_day:,.1f} coins a day at this rate")
 
 
-def _epoch(view: View) -> Table:
+def _epoch(view: View, *, with_bar: bool) -> RenderableType:
     network, status, epochs = view.network, view.node.status, view.node.epochs
     # Genesis has a time that says nothing of when mining began.
     passed_s = max(0, view.now_ms - status.tip_time) / 1000 if status.height else view.up_s
     mean_s = network.epoch_ms / 1000
-    row = Table.grid(padding=(0, 2))
     listed = 0 if epochs is None else epochs.listed
-    row.add_row(
-        ProgressBar(total=mean_s, completed=min(passed_s, mean_s), width=20),
+    told = (
         f"{passed_s:,.0f} s of about {mean_s:,.0f}   "
-        f"{listed:,} of about {network.coins_per_epoch} coins",
+        f"{listed:,} of about {network.coins_per_epoch} coins"
     )
+    if not with_bar:
+        return Text(told)
+    row = Table.grid(padding=(0, 2))
+    row.add_row(ProgressBar(total=mean_s, completed=min(passed_s, mean_s), width=20), told)
     return row
 
 

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
 import typer
 
-from unchained.node.cli.asker import CommandFailedError
+from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.rpc.core.values import SECRET_CHARS_MAX
+
+T = TypeVar("T")
 
 VARIABLE: Final = "UNCHAINED_WALLET_PASSPHRASE_FILE"
 """The environment variable that names a file with the passphrase."""
+
+WRONG: Final = "WRONG_PASSPHRASE"
+"""The node's word for a passphrase that is another."""
 
 PASSPHRASE_SHORT: Final = 8
 """Characters below which a new passphrase is warned of."""
@@ -59,6 +65,36 @@ def read_passphrase(
         )
     typed: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
     return typed
+
+
+def try_passphrase(file: Path | None, descriptor: int | None, use: Callable[[str], T]) -> T:
+    """Return what `use` makes of a passphrase that is known already; who has mistyped it on a
+    terminal is asked once more. Raises `CommandFailedError`."""
+    try:
+        return use(read_passphrase(file, descriptor))
+    except CommandFailedError as error:
+        if error.word != WRONG or file is not None or descriptor is not None:
+            raise
+        typer.echo(f"{error}: once more", err=True)
+    return use(read_passphrase(file, descriptor))
+
+
+def with_passphrase(
+    node: Asker, wallet: str, file: Path | None, descriptor: int | None, use: Callable[[str], T]
+) -> T:
+    """Return what `use` makes of a wallet's passphrase, from wherever the user wants it taken,
+    empty if it has none; who has mistyped it is asked once more.
+
+    Raises `CommandFailedError`, also where the wallet has no use for one.
+    """
+    found = node.call("wallet.info", wallet=wallet)
+    if not found["open"]:
+        raise CommandFailedError(f"the wallet {wallet!r} is closed: open it first (`wallet open`)")
+    if found["watch_only"]:
+        raise CommandFailedError(
+            f"the wallet {wallet!r} is watch-only: it has no spend key, and no passphrase"
+        )
+    return try_passphrase(file, descriptor, use) if found["has_passphrase"] else use("")
 
 
 def new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str:

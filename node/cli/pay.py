@@ -33,6 +33,7 @@ from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
+    with_passphrase,
 )
 from unchained.node.cli.payees import payments_of, uri_remarks
 from unchained.node.cli.tables import folded, print_rows, width
@@ -42,8 +43,8 @@ from unchained.node.cli.wallet import (
     AccountOption,
     WalletOption,
     app,
-    known_passphrase,
 )
+from unchained.node.primitives.amounts import full, grains_of
 
 UNLOCK_S: Final = 120.0
 """For how long a command unlocks a wallet that it then locks again."""
@@ -59,6 +60,8 @@ _STATES: Final = {
 }
 LOCKED: Final = "WALLET_LOCKED"
 """The node's word for a wallet that has to be unlocked first."""
+ABOVE_AGREED: Final = "FEE_ABOVE_MAX"
+"""The node's word for a transfer that takes a higher fee than it may."""
 
 RateOption = Annotated[
     int | None,
@@ -133,9 +136,12 @@ class SpendCommand:
         except CommandFailedError as error:
             if error.word != LOCKED:
                 raise
-        passphrase = known_passphrase(node, wallet, self._file, self._descriptor)
-        unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
-        node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
+
+        def unlock(passphrase: str) -> None:
+            unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
+            node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
+
+        with_passphrase(node, wallet, self._file, self._descriptor, unlock)
         try:
             return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
         finally:
@@ -324,17 +330,15 @@ def carry_out(
     """Show what a method would send and ask a person, then send it; return what was sent, None for
     a dry run. `more` goes with the sending alone; who `waits` says himself how it stands in the
     end. `remarks` are made to whoever is asked. Raises `CommandFailedError`."""
-    if dry_run or is_asked(yes):
+    if dry_run:
         found = spend.plan(method, asked)
-        steps = found.get("sent", [found])
-        if dry_run:
-            node.show(found, lambda: print_plan(steps))
-            return None
-        print_plan(steps, err=True)
-        for remark in remarks:
-            typer.echo(remark, err=True)
-        confirm_sending()
-    sent: dict[str, Any] = spend.call(method, **asked, **more)
+        node.show(found, lambda: print_plan(_steps(found)))
+        return None
+    sent: dict[str, Any]
+    if is_asked(yes):
+        sent = _ask_and_send(spend, method, asked, remarks, more)
+    else:
+        sent = spend.call(method, **asked, **more)
     if waits and node.json:
         return sent
     if "sent" in sent:
@@ -342,6 +346,43 @@ def carry_out(
     else:
         show_sent(node, sent, told=is_asked(yes), waits=waits)
     return sent
+
+
+def _ask_and_send(
+    spend: SpendCommand,
+    method: str,
+    asked: Mapping[str, object],
+    remarks: Sequence[str],
+    more: Mapping[str, object],
+) -> dict[str, Any]:
+    """Show a person what a method would send, and send it once he has agreed: for the fee that he
+    was shown, or he is shown anew what it takes by then. Raises `CommandFailedError`."""
+    while True:
+        steps = _steps(spend.plan(method, asked))
+        print_plan(steps, err=True)
+        for remark in remarks:
+            typer.echo(remark, err=True)
+        confirm_sending()
+        try:
+            sent: dict[str, Any] = spend.call(method, **{**asked, **_agreed(steps)}, **more)
+        except CommandFailedError as error:
+            if error.word != ABOVE_AGREED:
+                raise
+            typer.echo(f"not sent: {error}; it would be, by now:", err=True)
+        else:
+            return sent
+
+
+def _steps(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the transfers that a method would send."""
+    return list(found.get("sent", [found]))
+
+
+def _agreed(steps: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Return what has planned transfers sent as they were shown: at that rate, for no more."""
+    total = sum(grains_of(step["fee"]) for step in steps)
+    rates = {} if steps[-1]["fee_rate"] is None else {"fee_rate": steps[-1]["fee_rate"]}
+    return {**rates, **({"target": None} if rates else {}), "fee_max": full(total)}
 
 
 @asking(app, "sweep")

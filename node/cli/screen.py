@@ -27,8 +27,8 @@ LINES_KEPT: Final = 200
 LINES_LEFT: Final = 20
 """Log lines printed when the panel goes."""
 
-LEAST_ROWS: Final = 12
-LEAST_COLUMNS: Final = 50
+LEAST_ROWS: Final = 10
+LEAST_COLUMNS: Final = 40
 """A terminal smaller than this gets log lines."""
 
 LOCK_WAIT_S: Final = 1.0

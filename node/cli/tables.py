@@ -25,6 +25,8 @@ from unchained.node.base.terminal_text import harmless
 
 ID_DIGITS: Final = 12
 """Hex digits of an id on a terminal: two of a billion ids that are alike in them are rare."""
+ID_WIDTH: Final = 64
+"""Hex digits of a whole id."""
 PEER_SIGNS: Final = 16
 """Signs of a peer's id on a terminal, the first eight of which are alike in all."""
 FOLDED_MIN: Final = 12
@@ -87,10 +89,11 @@ def print_fields(result: Mapping[str, Any]) -> None:
 def field_lines(rows: Iterable[tuple[str, str, str]], columns: int) -> list[str]:
     """Return the lines that show titles and values; each row is title, value and colour."""
     rows = list(rows)
-    left = max((_width(title) for title, _, _ in rows), default=0)
+    left = _titles_width(rows, columns - len(COLUMN_GAP))
     lines = []
     for title, value, colour in rows:
-        head = styled(title + " " * (left - _width(title)), CYAN)
+        named = folded(title, left)
+        head = styled(named[0] + " " * (left - _width(named[0])), CYAN)
         first, *others = folded(value, columns - left - len(COLUMN_GAP)) or [""]
         if not others and _width(first) > columns - left - len(COLUMN_GAP):
             # One word that does not fit: beside its title where there is room without the column's
@@ -101,8 +104,22 @@ def field_lines(rows: Iterable[tuple[str, str, str]], columns: int) -> list[str]
             lines += apart if beside else [head, styled(first, colour)]
             continue
         lines.append(head + COLUMN_GAP + styled(first, colour))
-        lines += [" " * (left + len(COLUMN_GAP)) + styled(more, colour) for more in others]
+        for at in range(1, max(len(named), 1 + len(others))):
+            below = named[at] if at < len(named) else ""
+            more = others[at - 1] if at <= len(others) else ""
+            beneath = styled(below, CYAN) + " " * (left - _width(below) + len(COLUMN_GAP))
+            lines.append((beneath + styled(more, colour)).rstrip())
     return lines
+
+
+def _titles_width(rows: Sequence[tuple[str, str, str]], columns: int) -> int:
+    """Return the width of the column of titles: such that an id has room beside it, for which long
+    titles are folded; no word is broken."""
+    widest = max((_width(title) for title, _, _ in rows), default=0)
+    if widest + ID_WIDTH <= columns or all(_width(value) != ID_WIDTH for _, value, _ in rows):
+        return widest
+    least = max(_width(word) for title, _, _ in rows for word in _words(title))
+    return max(least, columns - ID_WIDTH) if least + ID_WIDTH <= columns else widest
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], empty: str) -> None:

@@ -21,6 +21,7 @@ from unchained.node.cli.passphrases import (
     new_passphrase,
     read_passphrase,
     read_secret,
+    with_passphrase,
 )
 from unchained.node.cli.progress import Show, progress
 
@@ -158,21 +159,6 @@ def restore(
     _show_reading(node, wallet, found)
 
 
-def known_passphrase(node: Asker, wallet: str, file: Path | None, descriptor: int | None) -> str:
-    """Return a wallet's passphrase from wherever the user wants it taken, empty if it has none.
-
-    Raises `CommandFailedError`, also where the wallet has no use for one.
-    """
-    found = node.call("wallet.info", wallet=wallet)
-    if not found["open"]:
-        raise CommandFailedError(f"the wallet {wallet!r} is closed: open it first (`wallet open`)")
-    if found["watch_only"]:
-        raise CommandFailedError(
-            f"the wallet {wallet!r} is watch-only: it has no spend key, and no passphrase"
-        )
-    return read_passphrase(file, descriptor) if found["has_passphrase"] else ""
-
-
 @asking(app, "open")
 @user_text("Open a wallet, locked.")
 def open_(node: Asker, wallet: WalletOption = DEFAULT_WALLET) -> None:
@@ -196,9 +182,12 @@ def unlock(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    passphrase = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    params = {"passphrase": passphrase, "wallet": wallet, "seconds": seconds}
-    found = node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S)
+    def use(passphrase: str) -> dict[str, Any]:
+        params = {"passphrase": passphrase, "wallet": wallet, "seconds": seconds}
+        unlocked: dict[str, Any] = node.call_with("wallet.unlock", params, seconds=SLOW_ANSWER_S)
+        return unlocked
+
+    found = with_passphrase(node, wallet, passphrase_file, passphrase_fd, use)
 
     def facts(wallet: Mapping[str, Any]) -> Facts:
         yield from wallet_facts(wallet)
@@ -225,19 +214,30 @@ def change_passphrase(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    old = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    if new_file is None and not no_passphrase:
+    def change(old: str, new: str) -> dict[str, Any]:
+        changed: dict[str, Any] = node.call(
+            "wallet.change_passphrase",
+            seconds=SLOW_ANSWER_S,
+            passphrase=old,
+            new_passphrase=new,
+            wallet=wallet,
+            no_passphrase=no_passphrase,
+        )
+        return changed
+
+    def check(old: str) -> str:
         # nobody chooses a new one to hear then that the old one is wrong
         node.call("wallet.check_passphrase", seconds=SLOW_ANSWER_S, passphrase=old, wallet=wallet)
-    new = new_passphrase(no_passphrase, new_file, None)
-    found = node.call(
-        "wallet.change_passphrase",
-        seconds=SLOW_ANSWER_S,
-        passphrase=old,
-        new_passphrase=new,
-        wallet=wallet,
-        no_passphrase=no_passphrase,
-    )
+        return old
+
+    if new_file is None and not no_passphrase:
+        old = with_passphrase(node, wallet, passphrase_file, passphrase_fd, check)
+        found = change(old, new_passphrase(no_passphrase, new_file, None))
+    else:
+        new = new_passphrase(no_passphrase, new_file, None)
+        found = with_passphrase(
+            node, wallet, passphrase_file, passphrase_fd, lambda old: change(old, new)
+        )
     show_facts(node, found, wallet_facts)
 
 
@@ -249,8 +249,13 @@ def mnemonic(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=secret, wallet=wallet)
+    def use(passphrase: str) -> dict[str, Any]:
+        told: dict[str, Any] = node.call(
+            "wallet.mnemonic", seconds=SLOW_ANSWER_S, passphrase=passphrase, wallet=wallet
+        )
+        return told
+
+    found = with_passphrase(node, wallet, passphrase_file, passphrase_fd, use)
 
     def human() -> None:
         from unchained.node.cli.mnemonics import grid
@@ -271,8 +276,13 @@ def add_account(
     passphrase_file: PassphraseFileOption = None,
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
-    secret = known_passphrase(node, wallet, passphrase_file, passphrase_fd)
-    found = node.call("wallet.add_account", seconds=SLOW_ANSWER_S, passphrase=secret, wallet=wallet)
+    def use(passphrase: str) -> int:
+        added: int = node.call(
+            "wallet.add_account", seconds=SLOW_ANSWER_S, passphrase=passphrase, wallet=wallet
+        )
+        return added
+
+    found = with_passphrase(node, wallet, passphrase_file, passphrase_fd, use)
     node.show(found, lambda: typer.echo(found))
 
 

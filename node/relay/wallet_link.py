@@ -13,7 +13,7 @@ from unchained.node.chain.service import ChainService
 from unchained.node.chain.status import ChainStatus
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.policy import MAX_REPLACED, PolicyError
+from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId, Wid
@@ -73,17 +73,16 @@ class WalletLink:
         return self._chain.proven_transfer(wid)
 
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
-        """Return what those of some transfers pay that wait in the mempool."""
+        """Return what those of some transfers pay that wait, and those that build on them."""
         found: dict[bytes, WaitingFee] = {}
         behind = list(txids)
-        while behind and len(found) <= MAX_REPLACED:
+        while behind:
             txid = behind.pop()
             entry = None if txid in found else await self._chain.queries.waiting_transfer(txid)
             if entry is not None:
-                found[txid] = WaitingFee(entry.fee, entry.size)
+                found[txid] = WaitingFee(entry.fee, entry.size, entry.children)
                 behind += entry.children
-        chosen = tuple(found[txid] for txid in txids if txid in found)
-        return WaitingBids(chosen, tuple(found.values()))
+        return WaitingBids(found)
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer to the mempool. Raises `TransferRefusedError`."""

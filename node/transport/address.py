@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from hashlib import sha3_256
 from typing import Final
 
+from unchained.node.base.ports import EXAMPLE
 from unchained.node.transport.address_groups import stand_in
 from unchained.node.transport.contract import BadAddressError, PeerId
 
-ADDRESS_FORM: Final = "/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/PEER]"
+ADDRESS_FORM: Final = f"/ip4|ip6|dns|dns4|dns6/HOST/tcp/PORT[/p2p/PEER], such as {EXAMPLE}"
 ONION_FORM: Final = "/onion3/56 LETTERS AND DIGITS:PORT[/p2p/PEER]"
 
 _NAME = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?\Z")

@@ -6,12 +6,13 @@ to be in the next anchor, and where a refund waits in the mempool already, to re
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import msgspec
 
-from unchained.node.consensus.policy import replacement_fee
+from unchained.node.consensus.policy import MAX_REPLACED, replacement_fee
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId, Lock, Txid
@@ -38,15 +39,31 @@ REFUND_NEAR_ANCHORS: Final = 8
 
 
 class Rivals(msgspec.Struct, frozen=True, gc=False):
-    """Transfers of others in the mempool that spend coins of a contract, and these coins; `own` is
-    a transfer of the wallet that they have driven out, with the coins of the contract that it
-    spends, and `bids` is what they pay."""
+    """Transfers of others in the mempool that spend coins of a contract, and which each of them
+    does; `own` is a transfer of the wallet that they have driven out, with the coins of the
+    contract that it spends, `coins` all of these, and `bids` what the others pay."""
 
     coins: frozenset[CoinId] = frozenset()
-    txids: tuple[Txid, ...] = ()
+    spends: tuple[tuple[CoinId, Txid], ...] = ()
     own: bytes = b""
     own_coins: frozenset[CoinId] = frozenset()
-    bids: WaitingBids = WaitingBids((), ())
+    bids: WaitingBids = WaitingBids({})
+
+    def of(self, coins: Collection[WalletCoin]) -> frozenset[Txid]:
+        """Return those that spend one of some coins: nobody else's transfer is replaced by what
+        spends these."""
+        spent = {coin.coin_id for coin in coins}
+        return frozenset(txid for coin_id, txid in self.spends if coin_id in spent)
+
+    def least_fee(self, coins: Collection[WalletCoin], size: int) -> float:
+        """Return the least fee of a transfer of a size that spends some coins in place of all who
+        do; infinite where so many are not replaced at a time."""
+        transfers, family = self.bids.of(self.of(coins))
+        if not transfers:
+            return 0
+        if len(family) > MAX_REPLACED:
+            return math.inf
+        return replacement_fee(size, transfers, family)
 
 
 _RIVAL: Final = """uses.txid IN (SELECT txid FROM waiting)
@@ -54,6 +71,20 @@ _RIVAL: Final = """uses.txid IN (SELECT txid FROM waiting)
 
 NOBODY: Final = Rivals()
 """Nobody else spends the coins."""
+
+
+class Race(msgspec.Struct, frozen=True, gc=False):
+    """What whoever claims has to be faster than: `rivals`; `urgent_rate` (grains per byte of size)
+    is what should do to be in the next anchor, and the chain is at `tip_height`, if the wallet has
+    not read so far."""
+
+    rivals: Rivals = NOBODY
+    urgent_rate: int = 1
+    tip_height: int = 0
+
+
+ALONE: Final = Race()
+"""There is time, as far as the wallet itself knows."""
 
 
 @told_as_damage()
@@ -83,10 +114,35 @@ def rivals_at(store: WalletStore, lock: bytes, named: Sequence[bytes] | None = N
     own_coins = frozenset(CoinId(coin_id) for (coin_id,) in with_own)
     return Rivals(
         own_coins.union(coins),
-        tuple(dict.fromkeys(Txid(txid) for _, txid in rows)),
+        tuple((CoinId(coin_id), Txid(txid)) for coin_id, txid in rows),
         own[0][0] if own else b"",
         own_coins,
     )
+
+
+def worth_contesting(
+    coins: Sequence[WalletCoin], rivals: Rivals, fee_of: Callable[[Sequence[WalletCoin]], float]
+) -> list[WalletCoin]:
+    """Return those of some coins that bring most together, `fee_of` being what spending some of
+    them costs: who spends a small coin for a high fee keeps nobody from the others."""
+    value = {coin.coin_id: coin.value for coin in coins}
+    contested: dict[Txid, set[CoinId]] = {}
+    for coin_id, txid in rivals.spends:
+        if coin_id in value:
+            contested.setdefault(txid, set()).add(coin_id)
+
+    def gain(some: Sequence[WalletCoin]) -> float:
+        return sum(coin.value for coin in some) - fee_of(some)
+
+    chosen = list(coins)
+    for txid in sorted(
+        contested, key=lambda txid: (sum(value[spent] for spent in contested[txid]), txid)
+    ):
+        without = [coin for coin in chosen if coin.coin_id not in contested[txid]]
+        # of more than are replaced at a time, those who spend least are left alone first
+        if without and (gain(chosen) == -math.inf or gain(without) > gain(chosen)):
+            chosen = without
+    return chosen
 
 
 @told_as_damage()
@@ -124,6 +180,7 @@ class ContractSpender(Spender):
         preimage: bytes | None = None,
         named: Sequence[bytes] | None = None,
         rivals: Rivals = NOBODY,
+        tip_height: int = 0,
     ) -> Prepared:
         """Spend a contract's coins: pay `payees` and leave the rest under the contract, or with
         no payees take everything to an account's own paycode.
@@ -132,31 +189,54 @@ class ContractSpender(Spender):
         and none that is worth less than its fee; or those that are named. What a waiting transfer
         spends is left out, but for the coins of `rivals`.
 
-        A hash-time-lock is claimed with its preimage, and refunded without. Raises
+        A hash-time-lock is claimed with its preimage, and refunded without: from its height on, by
+        `tip_height` where the wallet has not read so far. Raises
         `ContractError` where it holds nothing or cannot be spent yet, `InsufficientFundsError`.
         """
         terms = contract.terms
         preimages: tuple[bytes, ...] = ()
-        lock_height, signatures = 0, 1
-        if isinstance(terms, MultisigCondition):
-            signatures = terms.threshold
-        elif isinstance(terms, HashTimeLockCondition):
+        lock_height = 0
+        if isinstance(terms, HashTimeLockCondition):
             self._check_own_side(terms, claims=preimage is not None)
             if preimage is not None:
                 contract.check_preimage(preimage)
                 preimages = (preimage,)
-            elif terms.height > self.next_height:
+            elif terms.height > (next_height := self._next_height(tip_height)):
                 raise ContractError(
                     f"the contract can be refunded from height {terms.height} on, "
-                    f"the next anchor has {self.next_height}"
+                    f"the next anchor has {next_height}"
                 )
             else:
                 lock_height = terms.height
         payees = self._resolved(payees)
+        plan = self._contract_plan(contract, payees, preimages, lock_height, account)
+        coins = self._contract_coins(contract, costs_of(plan, fee), named, rivals.coins)
+        return self._spend_all(plan, fee, coins, rivals, payees)
+
+    def _contract_plan(
+        self,
+        contract: Contract,
+        payees: Sequence[Payee],
+        preimages: tuple[bytes, ...] = (),
+        lock_height: int = 0,
+        account: int = 0,
+    ) -> Plan:
+        """Return what spends a contract's coins, before these are chosen."""
+        terms = contract.terms
+        signatures = terms.threshold if isinstance(terms, MultisigCondition) else 1
         outputs = tuple(draft_for(self._network, payee) for payee in payees)
         back = Draft(0, contract.lock) if payees else self._to_self(account)
-        plan = Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
-        coins = self._contract_coins(contract, costs_of(plan, fee), named, rivals.coins)
+        return Plan((), outputs, contract.condition, signatures, preimages, lock_height, back)
+
+    def _spend_all(
+        self,
+        plan: Plan,
+        fee: Fee,
+        coins: Sequence[WalletCoin],
+        rivals: Rivals,
+        payees: Sequence[Payee] = (),
+    ) -> Prepared:
+        """Spend coins of a contract, all of them. Raises `InsufficientFundsError`."""
         plan = msgspec.structs.replace(plan, fixed=tuple(coins))
         is_shared = any(coin.coin_id in rivals.own_coins for coin in coins)
         replaces = rivals.own if is_shared else b""
@@ -174,36 +254,51 @@ class ContractSpender(Spender):
         preimage: bytes | None,
         *,
         named: Sequence[bytes] | None = None,
-        rivals: Rivals = NOBODY,
-        urgent_rate: int = 1,
+        race: Race = ALONE,
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage, before anybody takes the refund.
 
-        Near the height of the refund it pays `urgent_rate` (grains per byte of size) at least, and
-        what replaces the transfers of `rivals`. Raises what `from_contract` does,
-        and `HighFeeError` where that takes a fee that looks like a mistake.
+        Near the height of the refund it pays what is urgent at least, and what replaces the
+        transfers of those rivals who spend the same coins; what is not worth that is left to them,
+        unless it is named. Raises what `from_contract` does, and `HighFeeError` where that takes a
+        fee that looks like a mistake.
         """
+        rivals = race.rivals
         terms = contract.terms
         if not isinstance(terms, HashTimeLockCondition):
             raise ContractError("only a hash-time-lock can be claimed")
         self._check_own_side(terms, claims=True)
         if preimage is None:
             raise ContractError("the preimage of the contract's hash is not known")
-        left = max(terms.height - self.next_height, 0)
+        contract.check_preimage(preimage)
+        left = max(terms.height - self._next_height(race.tip_height), 0)
         is_near = left <= REFUND_NEAR_ANCHORS
-        if is_near and fee.exact is None and fee.rate < urgent_rate:
-            fee = msgspec.structs.replace(fee, rate=urgent_rate)
+        if is_near and fee.exact is None and fee.rate < race.urgent_rate:
+            fee = msgspec.structs.replace(fee, rate=race.urgent_rate)
+        plan = self._contract_plan(contract, (), (preimage,))
+        sizes, costs = costs_of(plan, Fee()), costs_of(plan, fee)
+
+        def fee_of(coins: Sequence[WalletCoin]) -> float:
+            size = sizes.bare + sizes.per_input * len(coins) + sizes.change
+            asked = costs.bare + costs.per_input * len(coins) + costs.change
+            return max(asked, rivals.least_fee(coins, size))
+
+        coins: Sequence[WalletCoin] = self._contract_coins(contract, costs, named, rivals.coins)
+        if named is None:
+            coins = worth_contesting(coins, rivals, fee_of)
 
         def make(fee: Fee) -> Prepared:
-            return self.from_contract(contract, fee, preimage=preimage, named=named, rivals=rivals)
+            return self._spend_all(plan, fee, coins, rivals)
 
-        prepared, bids = make(fee), rivals.bids
-        if bids.transfers:
-            size = size_bound(prepared.unsigned, 1)
-            least = replacement_fee(size, bids.transfers, bids.family)
-            if prepared.unsigned.fee < least:
-                prepared = make(msgspec.structs.replace(fee, exact=least))
-        return msgspec.structs.replace(prepared, warning=_warning(left, bool(bids.transfers)))
+        prepared = make(fee)
+        least = rivals.least_fee(coins, size_bound(prepared.unsigned, 1))
+        if prepared.unsigned.fee < least < math.inf:
+            prepared = make(msgspec.structs.replace(fee, exact=int(least)))
+        return msgspec.structs.replace(prepared, warning=_warning(left, least > 0))
+
+    def _next_height(self, tip_height: int) -> int:
+        """Return the height of the next anchor of a chain that the wallet may not have read."""
+        return max(self.next_height, tip_height + 1)
 
     def _check_own_side(self, terms: HashTimeLockCondition, *, claims: bool) -> None:
         """Check that a claim, or a refund, takes a key of this wallet. Raises `ContractError`."""

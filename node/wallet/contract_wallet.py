@@ -177,7 +177,7 @@ class _Status:
         claims = "this wallet" if terms.claim_key_hash in self._own else "the other side"
         refunds = "this wallet" if terms.refund_key_hash in self._own else "the other side"
         preimage = "known" if self._watched.preimage is not None else "not known here"
-        left = terms.height - self._wallet.spender.next_height
+        left = terms.height - self._wallet.progress(self._view).tip_height - 1
         when = f"from height {terms.height} on, {left} anchors from now" if left > 0 else "now"
         return (
             f"{claims} can claim it with the preimage, which is {preimage}; {refunds} can take it "

@@ -28,6 +28,7 @@ WalletError
 ├── SpendingError
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
+│   ├── FeeAboveMaxError          a higher fee than whoever pays has agreed to
 │   ├── InsufficientFundsError    the coins do not suffice
 │   ├── FundsUntoldError          the same, told to whom may not know what there is
 │   ├── SpendingLimitError        more than whoever asks may spend in a day
@@ -306,6 +307,17 @@ class HighFeeError(SpendingError):
     def __init__(self, fee: int, bound: str) -> None:
         super().__init__(
             f"a fee of {shortest(fee)} UNC is more than {bound} UNC: allow_high_fee if it is meant"
+        )
+
+
+class FeeAboveMaxError(SpendingError):
+    """It takes a higher fee than whoever pays has agreed to. Amounts in grains."""
+
+    word = "FEE_ABOVE_MAX"
+
+    def __init__(self, fee: int, most: int) -> None:
+        super().__init__(
+            f"it takes a fee of {shortest(fee)} UNC, more than the {shortest(most)} agreed to"
         )
 
 

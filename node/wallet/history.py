@@ -191,8 +191,10 @@ class HistoryBook:
         fee = known[0][1] if known else Transfer.from_bytes(made[0][3]).fee if made else None
         got, gave = sum(row[1] for row in received), sum(row[1] for row in spent)
         kind = HistoryKind.RECEIVED
-        if spent or (made and not received):
+        if spent:
             kind = HistoryKind.MOVED if gave - got == fee else HistoryKind.PAID
+        elif made and not received:
+            kind = HistoryKind.CONTRACT
         accounts = {row[0] for row in (*received, *spent)}
         return _State(
             kind,
@@ -307,6 +309,9 @@ class HistoryBook:
         if made is not None:
             # handed in for others, it pays this wallet, and the rest concerns them
             fee, payees = made.fee, () if state.kind is HistoryKind.RECEIVED else made.payees
+        elif state.sent and (kept := store.kept_payees(key)) is not None:
+            # signed here, and sent elsewhere
+            payees = kept.payees
         elif known and state.sent:
             payees = tuple(_paid(_others.decode(known[0][1])))
         return _entry(

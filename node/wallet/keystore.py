@@ -340,7 +340,6 @@ class Keystore(msgspec.Struct, frozen=True):
 
     def with_account(
         self,
-        secret: SpendSecret,
         passphrase: str,
         shown: tuple[WatchKeys, ...] = (),
         *,
@@ -351,7 +350,7 @@ class Keystore(msgspec.Struct, frozen=True):
 
         Raises `WrongPassphraseError` if that is not the present one, `AccountLimitError`.
         """
-        self.unlock(passphrase)
+        secret = self.unlock(passphrase)
         clear = self.file.clear
         accounts = shown or clear.accounts
         if len(accounts) == MAX_ACCOUNTS:

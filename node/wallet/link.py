@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Protocol
 
 import msgspec
@@ -10,7 +10,7 @@ import msgspec
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import ProvenTransfer
-from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage.kv import Snapshot
 
 
@@ -24,19 +24,33 @@ class ChainTip(msgspec.Struct, frozen=True, gc=False):
     min_fee_rate: float
 
 
-class WaitingBids(msgspec.Struct, frozen=True, gc=False):
-    """What some transfers of the mempool pay: those themselves, and with all that go with them if
-    they are replaced."""
-
-    transfers: tuple[WaitingFee, ...]
-    family: tuple[WaitingFee, ...]
-
-
-class WaitingFee(msgspec.Struct, frozen=True, gc=False):
-    """What one transfer of the mempool pays: `fee` in grains, `size` as fee rates count it."""
+class WaitingFee(msgspec.Struct, frozen=True):
+    """What one transfer of the mempool pays: `fee` in grains, `size` as fee rates count it;
+    `children` are the txids of those that build on it."""
 
     fee: int
     size: int
+    children: tuple[Txid, ...] = ()
+
+
+class WaitingBids(msgspec.Struct, frozen=True):
+    """What some transfers of the mempool pay, and those that go with them if they are replaced, by
+    their txids."""
+
+    fees: Mapping[bytes, WaitingFee]
+
+    def of(self, txids: Iterable[bytes]) -> tuple[list[WaitingFee], list[WaitingFee]]:
+        """Return what those of some transfers pay that wait, and what all pay that would go with
+        them."""
+        chosen = dict.fromkeys(txid for txid in txids if txid in self.fees)
+        family: dict[bytes, WaitingFee] = {}
+        behind = list(chosen)
+        while behind:
+            txid = behind.pop()
+            if txid not in family and txid in self.fees:
+                family[txid] = self.fees[txid]
+                behind += family[txid].children
+        return [self.fees[txid] for txid in chosen], list(family.values())
 
 
 class RecentTransfers(Protocol):
@@ -75,7 +89,8 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
         """Return the chain's store as it is at this moment; blocks, in any thread."""
 
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
-        """Return what those of some transfers pay that wait in the mempool."""
+        """Return what those of some transfers pay that wait in the mempool, and those that build on
+        them."""
 
     async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
         """Hand a transfer, encoded or proven, to the mempool, and so to peers; False if it is known

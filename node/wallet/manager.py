@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from unchained.node.wallet.contract_spender import driven_out, rivals_at
+from unchained.node.wallet.contract_spender import Race, driven_out, rivals_at
 from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
@@ -228,17 +228,13 @@ class WalletManager(WalletSender):
         """Return what makes a claim against those who spend the same coins now."""
         chosen = fee or await self.fee()
         rivals = await self._on(entry, lambda wallet: rivals_at(wallet.store, lock, coins))
-        bids = await self._link.waiting(rivals.txids)
-        rivals = msgspec.structs.replace(rivals, bids=bids)
-        urgent_rate = await self._link.fee_rate(1)
-        return lambda wallet: wallet.claim(
-            lock,
-            chosen,
-            preimage=preimage,
-            coins=coins,
-            rivals=rivals,
-            urgent_rate=urgent_rate,
+        bids = await self._link.waiting(dict.fromkeys(txid for _, txid in rivals.spends))
+        race = Race(
+            msgspec.structs.replace(rivals, bids=bids),
+            await self._link.fee_rate(1),
+            self._link.tip.height,
         )
+        return lambda wallet: wallet.claim(lock, chosen, preimage=preimage, coins=coins, race=race)
 
     async def _tend(self, entry: OpenWallet) -> None:
         await super()._tend(entry)
@@ -280,7 +276,10 @@ class WalletManager(WalletSender):
         return await self._on_present_chain(
             name,
             lambda entry: self._send_one(
-                entry, lambda wallet: wallet.refund(lock, chosen, coins=coins)
+                entry,
+                lambda wallet: wallet.refund(
+                    lock, chosen, coins=coins, tip_height=self._link.tip.height
+                ),
             ),
         )
 
@@ -297,7 +296,7 @@ class WalletManager(WalletSender):
 
         def plan(wallet: Wallet) -> Prepared:
             wallet.check_signs()
-            return wallet.refund(lock, chosen, coins=coins)
+            return wallet.refund(lock, chosen, coins=coins, tip_height=self._link.tip.height)
 
         return await self.call(name, plan)
 

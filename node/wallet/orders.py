@@ -16,7 +16,7 @@ from unchained.node.primitives.types import Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.plan import Prepared, payees_of
+from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.spender import Spender
@@ -31,6 +31,10 @@ takes at most 25 that build on each other (Protocol §8.4)."""
 
 class SpendingOrder(Protocol):
     """Something to be sent."""
+
+    @property
+    def fee(self) -> Fee:
+        """What each of its transfers pays; all of them together at most what was agreed to."""
 
     def prepare(self, spender: Spender) -> list[Prepared]:
         """Return the transfers that do it. Raises a `WalletError`."""
@@ -175,11 +179,13 @@ def carry_out(
     wallet: Wallet, order: SpendingOrder, now_ms: int, request: Request | None = None
 ) -> list[Noted]:
     """Make, sign and note what an order takes, all of it or nothing, in the order in which it is to
-    be sent; the last one is noted under the request."""
+    be sent; the last one is noted under the request. Raises `FeeAboveMaxError`, and what making and
+    signing it does."""
     with wallet.store.transaction():
         noted: list[Noted] = []
         prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
         noted += [note(wallet, step, now_ms) for step in prepared]
+        order.fee.check_most(sum(step.outgoing.fee for step in noted))
         if request is not None:
             wallet.store.put_request(request.id, request.digest, noted[-1].outgoing.txid)
     return noted
@@ -198,6 +204,7 @@ def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
     try:
         with wallet.store.transaction():
             planned += _joined(wallet, order, keep)
+            order.fee.check_most(sum(step.unsigned.fee for step in planned))
             raise _PlannedError
     except _PlannedError:
         return planned
@@ -267,9 +274,11 @@ def note_signed(wallet: Wallet, merged: Unsigned, now_ms: int) -> Noted:
     if known is not None:
         # until the node has taken it again it stands as it did: replaced, abandoned, paid
         return Noted(proven, known, is_known=True)
+    payees = wallet.payees_in(merged)
     if wallet.touches(sized):
-        return Noted(proven, wallet.record(proven, now_ms, proven_payees=merged.payees))
-    note = OutgoingNote(payees_of(sized.transfer, merged.payees), None)
+        recorded = wallet.record(proven, now_ms, payees=payees, proven_payees=merged.payees)
+        return Noted(proven, recorded)
+    note = OutgoingNote(payees, None)
     other = Outgoing.of(sized, now_ms, None, OutgoingState.WAITING, b"", note)
     return Noted(proven, msgspec.structs.replace(other, warning=OF_OTHERS))
 

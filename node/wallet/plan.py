@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -22,7 +22,7 @@ from unchained.node.primitives.transfer import (
 from unchained.node.wallet.errors import BadPaymentError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import LOCK_PREFIX, Draft
-from unchained.node.wallet.records import Payee, WalletCoin
+from unchained.node.wallet.records import Payee, PaymentSecret, WalletCoin
 from unchained.node.wallet.selection import SelectionCosts
 from unchained.node.wallet.unsigned import (
     OUTPUT_BOUND,
@@ -36,11 +36,13 @@ from unchained.node.wallet.unsigned import (
 class Prepared(msgspec.Struct, frozen=True):
     """A transfer to be signed, and what the wallet has to know of it. `change` is the index of
     the output that brings change; `replaces` the txid of a transfer that it takes the place of;
-    `warning` is what whoever sends it should know."""
+    `fee_rate` is what it pays (grains per byte of size), None for an exact fee; `warning` is what
+    whoever sends it should know."""
 
     unsigned: Unsigned
     payees: tuple[Payee, ...]
     change: int | None
+    fee_rate: int | None
     replaces: bytes = b""
     warning: str = ""
 
@@ -112,7 +114,7 @@ def assemble(
     randomness: Randomness,
 ) -> Prepared:
     """Return the transfer that spends the coins. Raises `BadPaymentError` for a fee too low,
-    `HighFeeError`."""
+    `HighFeeError`, `FeeAboveMaxError`."""
     drafts = list(plan.outputs)
     at = None
     if change:
@@ -143,9 +145,11 @@ def assemble(
             f"nodes relay this transfer from {shortest(least)} UNC on"
         )
     moved = sum(draft.value for draft in plan.outputs) or sum(output.value for output in outputs)
+    fee.check_most(unsigned.fee)
     if outputs:
         fee.check_high(unsigned.fee, least, moved)
-    return Prepared(unsigned, tuple(payees), at, replaces)
+    rate = fee.rate if fee.exact is None else None
+    return Prepared(unsigned, tuple(payees), at, rate, replaces)
 
 
 def _proven_payees(
@@ -161,14 +165,18 @@ def _proven_payees(
     )
 
 
+def secrets_of(payees: Iterable[UnsignedPayee]) -> tuple[PaymentSecret, ...]:
+    """Return what proves which outputs pay paycodes."""
+    return tuple(PaymentSecret(paid.index, paid.shared) for paid in payees if paid.shared)
+
+
 def payees_of(
-    transfer: Transfer, named: Iterable[UnsignedPayee], own: Collection[int] = ()
+    transfer: Transfer, named: Mapping[int, Payee], own: Collection[int] = ()
 ) -> tuple[Payee, ...]:
     """Return whom a transfer pays by its outputs, those at the indexes in `own` left out: as they
     were `named`, or by their locks."""
-    names = {payee.index: payee.payee for payee in named}
     return tuple(
-        Payee(names.get(at, f"{LOCK_PREFIX}{output.lock.hex()}"), output.value, b"")
+        named.get(at) or Payee(f"{LOCK_PREFIX}{output.lock.hex()}", output.value, b"")
         for at, output in enumerate(transfer.outputs)
         if at not in own
     )

@@ -176,6 +176,8 @@ class HistoryKind(enum.IntEnum):
     """A transfer that spends coins of the wallet and pays others."""
     MOVED = 3
     """A transfer that spends coins of the wallet and pays the wallet alone."""
+    CONTRACT = 4
+    """A transfer that the wallet has sent and that spends coins of a contract alone, for others."""
 
 
 class HistoryStatus(enum.IntEnum):

@@ -28,6 +28,7 @@ from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
+    HighFeeError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
@@ -352,15 +353,27 @@ class Spender:
         else:
             worth = worth_spending(self._named(account, named), costs)
         prepared = []
+        too_high: HighFeeError | None = None
+        most = fee.most
         for start in range(0, len(worth), MAX_INPUTS):
             share = worth[start : start + MAX_INPUTS]
+            if most is not None:
+                # coins that came since that was agreed to stay where they are
+                bare = costs_of(self._gathered(account, payee, DUST), fee).bare
+                share = share[: max(0, most - bare) // costs.per_input]
             if len(share) < least_inputs:
                 continue
-            made = self._joined(account, fee, payee, share)
+            try:
+                made = self._joined(account, fee, payee, share)
+            except HighFeeError as error:
+                # of other coins it may be worth it
+                too_high = error
+                continue
             if made is not None:
                 prepared.append(made)
+                most = None if most is None else most - made.unsigned.fee
         if not prepared:
-            raise NothingToDoError("no coins are worth gathering at this fee rate")
+            raise too_high or NothingToDoError("no coins are worth gathering at this fee rate")
         return prepared
 
     def _gathered(self, account: int, payee: Payee | None, value: int) -> Plan:

@@ -9,6 +9,7 @@ import msgspec
 
 from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import NoSuchCoinError
+from unchained.node.wallet.records import OutgoingNote
 
 _KNOWN: Final[Mapping[str, Sequence[str]]] = {
     "coin": ("SELECT 1 FROM coins WHERE coin_id = ?",),
@@ -28,6 +29,14 @@ UNCONFIRM: Final = (
 """What a backup's payees and labels of contracts become: whoever had the backup in hand can have
 written them, for what seals them follows from the view key, which stands in it in clear."""
 
+PAYEES: Final = "payees"
+"""The kind of row that keeps whom a transfer pays that is signed here and may be sent elsewhere."""
+
+UNSENT_KEPT: Final = 1_000
+"""Transfers that were prepared or signed and that nobody has sent, whose payees are kept: they
+begin anew when there are more."""
+
+_note = msgspec.msgpack.Decoder(OutgoingNote)
 _text = msgspec.msgpack.Decoder(str)
 _condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -85,6 +94,29 @@ class UserRecords(Database):
             if text:
                 sealed = self.sealer.seal(text, key)
                 self.run("INSERT INTO labels VALUES (?, ?, ?)", kind, key, sealed)
+
+    def kept_payees(self, txid: bytes) -> OutgoingNote | None:
+        """Return what was kept of whom a transfer pays that others may have sent."""
+        rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", PAYEES, txid)
+        return self.sealer.unseal(rows[0][0], txid, _note) if rows else None
+
+    def keep_payees(self, txid: bytes, note: OutgoingNote) -> None:
+        """Keep whom a transfer pays that others may send; of those that nobody has sent only so
+        many are kept."""
+        with self.transaction():
+            (unsent,) = self.rows(
+                """SELECT count(*) FROM labels WHERE kind = ?
+                   AND key NOT IN (SELECT txid FROM transfers)""",
+                PAYEES,
+            )[0]
+            if unsent >= UNSENT_KEPT:
+                self.run(
+                    """DELETE FROM labels WHERE kind = ?
+                       AND key NOT IN (SELECT txid FROM transfers)""",
+                    PAYEES,
+                )
+            sealed = self.sealer.seal(note, txid)
+            self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", PAYEES, txid, sealed)
 
     def request(self, request_id: str) -> tuple[bytes, bytes] | None:
         """Return what was asked under an id, as a digest, and the txid that came of it."""

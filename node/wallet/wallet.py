@@ -20,9 +20,9 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import Paycode, encode_address, encode_paycode
 from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.primitives.types import CoinId, KeyHash, Lock, Txid
+from unchained.node.primitives.types import KeyHash, Txid
 from unchained.node.wallet import spending
-from unchained.node.wallet.contract_spender import NOBODY, ContractSpender, Rivals
+from unchained.node.wallet.contract_spender import ALONE, ContractSpender, Race
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
@@ -39,7 +39,7 @@ from unchained.node.wallet.keystore import Keystore, SpendSecret, wallet_path
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.new_wallet import STORE_SUFFIX
 from unchained.node.wallet.payee_book import PayeeBook
-from unchained.node.wallet.plan import Prepared, payees_of
+from unchained.node.wallet.plan import Prepared, payees_of, secrets_of
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
 from unchained.node.wallet.records import (
     AccountRef,
@@ -48,31 +48,19 @@ from unchained.node.wallet.records import (
     Outgoing,
     OutgoingNote,
     Payee,
-    PaymentSecret,
     ScanProgress,
     WalletInfo,
     WatchedContract,
 )
+from unchained.node.wallet.resealing import PresentKeys
 from unchained.node.wallet.scanner import Scanner, ScanStep
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.summary import Summary, summarize
 from unchained.node.wallet.unsigned import Unsigned, UnsignedPayee
+from unchained.node.wallet.wallet_payout import WalletPayout
 from unchained.node.wallet.wallet_store import WalletStore
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.storage.kv import Reader
-
-
-class WalletPayout:
-    """Decides whom a coin pays: an account, under a lock of its own for each time."""
-
-    __slots__ = ("_account",)
-
-    def __init__(self, account: WatchAccount) -> None:
-        self._account = account
-
-    def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
-        """Return the lock of a coin with this parent and header time (Protocol §9)."""
-        return self._account.mining_lock(parent, time_ms)
 
 
 class Wallet:
@@ -197,32 +185,21 @@ class Wallet:
             raise WalletLockedError
         return self._secret
 
-    def change_passphrase(self, old: str, passphrase: str, *, allow_empty: bool = False) -> None:
-        """Seal the wallet anew. Raises `WrongPassphraseError`, `EmptyPassphraseError`, OSError."""
-        secret = self.keystore.unlock(old)
-        self._replace(
-            self.keystore.with_passphrase(
-                secret, passphrase, allow_empty=allow_empty, randomness=self.randomness
-            )
-        )
+    def present_keys(self) -> PresentKeys:
+        """Return what is sealed anew by a `Resealing`."""
+        return PresentKeys(self.keystore, self._further.shown(), self.randomness)
 
-    def add_account(self, passphrase: str) -> int:
-        """Add the next account and return its index; coins that it had before take a rescan.
-
-        Raises `WrongPassphraseError`, `WatchOnlyError`, OSError.
-        """
-        secret = self.keystore.unlock(passphrase)
-        shown = self._further.shown()
-        self._replace(
-            self.keystore.with_account(secret, passphrase, shown, randomness=self.randomness)
-        )
-        self._load_keys()
-        return self.keystore.accounts[-1].index
-
-    def _replace(self, keystore: Keystore) -> None:
+    def replace_keys(self, before: PresentKeys, keystore: Keystore) -> bool:
+        """Put keys that were sealed anew in the place of those `before`; False, and nothing is
+        done, if they are not what the wallet has any more. Coins that a new account had before
+        take a rescan. Raises OSError."""
+        if self.present_keys() != before:
+            return False
         if self._path is not None:
             keystore.save(self._path)
         self.keystore = keystore
+        self._load_keys()
+        return True
 
     def account(self, which: AccountRef = 0) -> WatchAccount:
         """Return an account without its spend key. Raises `NoSuchAccountError`."""
@@ -257,16 +234,18 @@ class Wallet:
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what a snapshot of the chain's store has and the wallet has not
         yet seen; the `recent` are not decoded again. Raises `StoreDamagedError`, `StoreError`."""
-        step = self._scanner.advance(view, recent)
         before = self._further.found()
-        if step.touched and self._further.note(step.touched):
-            # coins of accounts that are watched only from here on may lie below
+        # together: where coins lead to further accounts is found once, as they come
+        with self.store.transaction():
+            step = self._scanner.advance(view, recent)
+            has_more = bool(step.touched) and self._further.note(step.touched)
+            if has_more:
+                # coins of accounts that are watched only from here on may lie below
+                self._scanner.rescan(self.keystore.birth)
+        if has_more or self._further.found() != before:
             self._load_keys()
-            self._scanner.rescan(self.keystore.birth)
-            progress = self._scanner.progress(view)
-            return msgspec.structs.replace(step, progress=progress, more=True)
-        if self._further.found() != before:
-            self._load_keys()
+        if has_more:
+            step = msgspec.structs.replace(step, progress=self._scanner.progress(view), more=True)
         return step
 
     def note_changes(self, now_ms: int) -> int:
@@ -369,27 +348,46 @@ class Wallet:
         transfer: ProvenTransfer | SizedTransfer,
         now_ms: int,
         *,
-        payees: Sequence[Payee] | None = None,
+        payees: Sequence[Payee] = (),
         proven_payees: Sequence[UnsignedPayee] = (),
         change: int | None = None,
         replaces: bytes = b"",
     ) -> Outgoing:
         """Note a transfer that is about to be sent: its coins are taken from here on.
 
-        `proven_payees` are some of whom it pays, by their outputs' indexes; all of its `payees`, in
-        order, where they are known.
+        `payees` are all whom it pays, in order; `proven_payees` some of them, by their outputs'
+        indexes.
         """
         sized = transfer.sized if isinstance(transfer, ProvenTransfer) else transfer
         finds = self._recogniser.transfer(sized, None, now_ms)
-        if payees is None:
-            # what the signers' file names is a payment, to this wallet as to others
-            own = {coin.index for coin in finds.found} - {paid.index for paid in proven_payees}
-            payees = payees_of(sized.transfer, proven_payees, own)
-        secrets = tuple(
-            PaymentSecret(payee.index, payee.shared) for payee in proven_payees if payee.shared
-        )
-        note = OutgoingNote(tuple(payees), change, secrets)
+        note = OutgoingNote(tuple(payees), change, secrets_of(proven_payees))
         return self.store.put_outgoing(sized, note, finds, now_ms, replaces=replaces)
+
+    def payees_in(self, unsigned: Unsigned) -> tuple[Payee, ...]:
+        """Return whom a transfer pays as its file names and proves it, and as the address book
+        calls them; what comes back to the wallet is left out, unless the file names it as a
+        payment. Raises `SigningError` where an output does not pay whom the file names."""
+        transfer = unsigned.transfer()
+        names = PayeeBook(self.store, self.network).names()
+        named = {
+            paid.index: Payee(
+                paid.payee,
+                unsigned.outputs[paid.index].value,
+                unsigned.memo_of(paid, self.network),
+                names.get(paid.payee, ""),
+            )
+            for paid in unsigned.payees
+        }
+        found = self._recogniser.transfer(SizedTransfer.of(transfer), None, 0).found
+        return payees_of(transfer, named, {coin.index for coin in found} - named.keys())
+
+    def keep_payees(self, unsigned: Unsigned) -> None:
+        """Keep whom a transfer pays that may be sent by somebody else: the chain shows locks alone.
+        Raises `SigningError`."""
+        sized = SizedTransfer.of(unsigned.transfer())
+        if self.touches(sized):
+            note = OutgoingNote(self.payees_in(unsigned), None, secrets_of(unsigned.payees))
+            self.store.keep_payees(sized.txid, note)
 
     def touches(self, transfer: SizedTransfer) -> bool:
         """Return whether a transfer spends a coin of the wallet or brings it one."""
@@ -473,28 +471,25 @@ class Wallet:
         *,
         preimage: bytes | None = None,
         coins: Sequence[bytes] | None = None,
-        rivals: Rivals = NOBODY,
-        urgent_rate: int = 1,
+        race: Race = ALONE,
     ) -> Prepared:
         """Take what a hash-time-lock holds, by its preimage: the one given, or the one known.
 
-        Of `rivals`, `urgent_rate` and what is raised see `ContractSpender.claim`.
+        Of what is raised see `ContractSpender.claim`.
         """
         watched = self.contract(lock)
         known = preimage if preimage is not None else watched.preimage
-        return self.spender.claim(
-            watched.contract, fee, known, named=coins, rivals=rivals, urgent_rate=urgent_rate
-        )
+        return self.spender.claim(watched.contract, fee, known, named=coins, race=race)
 
-    def refund(self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None) -> Prepared:
-        """Take back what a hash-time-lock holds, once its height is reached.
-
-        Raises `ContractError`, `InsufficientFundsError`.
-        """
+    def refund(
+        self, lock: bytes, fee: Fee, *, coins: Sequence[bytes] | None = None, tip_height: int = 0
+    ) -> Prepared:
+        """Take back what a hash-time-lock holds, once its height is reached. Raises what
+        `ContractSpender.from_contract` does."""
         watched = self.contract(lock)
         if watched.contract.preimage_hash is None:
             raise ContractError("only a hash-time-lock can be refunded")
-        return self.spender.from_contract(watched.contract, fee, named=coins)
+        return self.spender.from_contract(watched.contract, fee, named=coins, tip_height=tip_height)
 
     def __repr__(self) -> str:
         return f"<Wallet {self.name}>"

@@ -460,12 +460,6 @@ class WalletFollower:
         async with self._stretching:
             return await self._runner.run(work, *args)
 
-    async def call_stretching(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)`` as `call` does; the work stretches a passphrase."""
-        entry = self._entry(name)
-        async with self._stretching:
-            return await self._on(entry, work)
-
     async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
         """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`,
         `WalletLockedError` where it was locked meanwhile."""

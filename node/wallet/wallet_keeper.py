@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -16,27 +17,32 @@ from unchained.node.wallet.errors import (
     NoSuchWalletError,
     NotConfirmedError,
     StillUnlockedError,
+    WalletError,
     WalletExistsError,
 )
 from unchained.node.wallet.keystore import Keystore, wallet_path
 from unchained.node.wallet.new_wallet import BESIDE_STORE, STORE_SUFFIX, free_path
+from unchained.node.wallet.resealing import Resealing
+from unchained.node.wallet.user_records import PAYEES
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import WalletFollower
 
 
 class WalletContents(msgspec.Struct, frozen=True, gc=False):
     """What a wallet has, and what goes with its files: grains on the chain and pending, and how
-    many labels, payees, contracts, invoices and own transfers no words bring back."""
+    many labels, payees, contracts, invoices and own transfers no words bring back. Nothing is known
+    of one that cannot be read; `damage` says why."""
 
-    on_chain: int
-    pending: int
-    watch_only: bool
-    has_bip39_passphrase: bool | None
-    labels: int
-    payees: int
-    contracts: int
-    invoices: int
-    outgoing: int
+    on_chain: int | None = None
+    pending: int | None = None
+    watch_only: bool | None = None
+    has_bip39_passphrase: bool | None = None
+    labels: int | None = None
+    payees: int | None = None
+    contracts: int | None = None
+    invoices: int | None = None
+    outgoing: int | None = None
+    damage: str = ""
 
     @classmethod
     def of(cls, wallet: Wallet) -> WalletContents:
@@ -44,7 +50,9 @@ class WalletContents(msgspec.Struct, frozen=True, gc=False):
         balance, info = wallet.balance(), wallet.info()
         rows = wallet.store.rows
         (payees,) = rows("SELECT count(*) FROM labels WHERE kind LIKE '%payee'")[0]
-        (labels,) = rows("SELECT count(*) FROM labels WHERE kind NOT LIKE '%payee'")[0]
+        (labels,) = rows(
+            "SELECT count(*) FROM labels WHERE kind NOT LIKE '%payee' AND kind != ?", PAYEES
+        )[0]
         (contracts,) = rows("SELECT count(*) FROM contracts")[0]
         (invoices,) = rows("SELECT count(*) FROM invoices")[0]
         return cls(
@@ -121,16 +129,35 @@ class WalletKeeper(WalletFollower):
         await self.open(made)
         return made
 
+    async def reseal(self, name: str, how: Resealing) -> Keystore:
+        """Seal a wallet's keys anew and return them; nothing else that is done with the wallet
+        waits for it. Raises what `how` does, `NoSuchWalletError`, OSError."""
+        entry = self._entry(name)
+        while True:
+            before = await self._on(entry, Wallet.present_keys)
+            keystore = await self.stretch(how, before)
+            # else it has found an account meanwhile, or somebody else has sealed it anew
+            if await self._on(
+                entry, partial(Wallet.replace_keys, before=before, keystore=keystore)
+            ):
+                return keystore
+
     async def contents(self, name: str) -> WalletContents:
-        """Return what a wallet has, open or closed, that could be deleted. Raises
-        `StillUnlockedError`, `NoSuchWalletError`."""
+        """Return what a wallet has, open or closed, that could be deleted, as far as it can be
+        read. Raises `StillUnlockedError`, `NoSuchWalletError`."""
         async with self._moving:
             self._check_locked(name)
             return await self._contents(name)
 
     async def _contents(self, name: str) -> WalletContents:
-        async with self._opened(name):
-            return await self.call(name, WalletContents.of)
+        try:
+            async with self._opened(name):
+                return await self.call(name, WalletContents.of)
+        except NoSuchWalletError:
+            raise
+        except (WalletError, OSError) as error:
+            # what cannot be read has to go as well
+            return WalletContents(damage=str(error))
 
     @asynccontextmanager
     async def _opened(self, name: str) -> AsyncIterator[None]:

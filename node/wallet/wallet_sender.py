@@ -62,12 +62,13 @@ class WalletSender(WalletKeeper):
         *,
         target: int = FEE_TARGET,
         allow_high: bool = False,
+        most: int | None = None,
     ) -> Fee:
         """Return a fee as asked for, or such that the transfer should be included within `target`
-        anchors."""
+        anchors; `most` are the grains that were agreed to."""
         least = max(MIN_FEE_RATE, math.ceil(self._link.tip.min_fee_rate))
         estimate = max(least, await self._link.fee_rate(target))
-        return Fee(estimate if rate is None else rate, exact, estimate, allow_high)
+        return Fee(estimate if rate is None else rate, exact, estimate, allow_high, most)
 
     async def plan(self, name: str, order: SpendingOrder) -> list[Prepared]:
         """Return what an order would send now. Raises what carrying it out does."""

@@ -18,6 +18,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Balance, Outgoing, Payee, ScanProgress
+from unchained.node.wallet.resealing import Resealing
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import KdfCost
 from unchained.storage.kv import Snapshot
@@ -49,6 +50,14 @@ def cheap_wallet(
     if unlocked:
         wallet.unlock("pass")
     return wallet
+
+
+def reseal(wallet: Wallet, how: Resealing) -> Keystore:
+    """Seal a wallet's keys anew, and return them."""
+    before = wallet.present_keys()
+    keystore = how(before)
+    assert wallet.replace_keys(before, keystore)
+    return keystore
 
 
 class WalletChain:

@@ -10,8 +10,8 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.methods.payment import PaymentRoom
-from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Rivals
+from unchained.node.rpc.methods.contracts import ContractRoom
+from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Race, Rivals
 from unchained.node.wallet.contracts import HashTimeLock, hash_time_lock
 from unchained.node.wallet.errors import ContractError, HighFeeError, StoreDamagedError
 from unchained.node.wallet.fee import Fee
@@ -62,10 +62,28 @@ async def test_what_the_next_anchor_reaches_is_told_by_the_chain(tmp_path: Path)
         node.wallets._open["a"].give_up(StoreDamagedError("its disk is full"))
         await node.mine(3)
         party = node.wallets.wallet("a").address()
-        room = PaymentRoom(node.wallets)
+        room = ContractRoom(node.wallets)
         with pytest.raises(ContractError, match="above 7, that of the next anchor, got 7"):
             await room.htlc_create(party, party, 7, "a")
         assert (await room.htlc_create(party, party, 8, "a")).lock
+
+
+async def test_how_near_the_refund_is_is_told_by_the_chain(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, REFUND_NEAR_ANCHORS + 4)
+        lock = made.contract.lock
+        for name in ("alice", "bob"):
+            node.wallets._open[name].give_up(StoreDamagedError("its disk is full"))
+        await node.mine(3)
+        claimed = await node.wallets.plan_claim("bob", lock)
+        assert "the refund is possible 7 anchors from now" in claimed.warning
+        await node.mine(6)
+        with pytest.raises(ContractError, match=r"from height \d+ on, the next anchor"):
+            await node.wallets.plan_refund("alice", lock)
+        assert "back from height" in (await node.wallets.contract("alice", lock)).status
+        await node.mine(1)
+        assert await node.wallets.plan_refund("alice", lock)
+        assert "can take it back now" in (await node.wallets.contract("alice", lock)).status
 
 
 async def test_an_urgent_claim_pays_to_be_in_the_next_anchor(tmp_path: Path) -> None:
@@ -73,10 +91,11 @@ async def test_an_urgent_claim_pays_to_be_in_the_next_anchor(tmp_path: Path) -> 
         made = await swap(node, 6)
         lock = made.contract.lock
         calm = await node.wallets.call("bob", lambda bob: bob.claim(lock, Fee()))
-        urgent = await node.wallets.call("bob", lambda bob: bob.claim(lock, Fee(), urgent_rate=7))
+        urgency = Race(urgent_rate=7)
+        urgent = await node.wallets.call("bob", lambda bob: bob.claim(lock, Fee(), race=urgency))
         assert urgent.unsigned.fee == 7 * calm.unsigned.fee
         exact = await node.wallets.call(
-            "bob", lambda bob: bob.claim(lock, Fee(exact=9_000), urgent_rate=7)
+            "bob", lambda bob: bob.claim(lock, Fee(exact=9_000), race=urgency)
         )
         assert exact.unsigned.fee == 9_000
 
@@ -188,6 +207,51 @@ async def test_a_claim_of_other_coins_replaces_nothing(tmp_path: Path) -> None:
         assert planned.replaces == first.txid
         assert planned.unsigned.fee > rival.sized.transfer.fee
         assert "waits already" in planned.warning
+
+
+async def take_back(node: WalletNode, made: HashTimeLock, coin: bytes, fee: Fee) -> Transfer:
+    """Let alice take one coin back, in spite of all who may spend it."""
+    rival = await node.wallets.call(
+        "alice",
+        lambda a: a.finish(
+            a.spender.from_contract(
+                made.contract, fee, named=[coin], rivals=_all_coins(a, made.contract.lock)
+            )
+        ),
+    )
+    assert await node.chain.submit_transfer(rival)
+    await node.settle()
+    return rival.sized.transfer
+
+
+async def test_who_spends_a_small_coin_for_a_high_fee_keeps_nobody_from_the_others(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 3)
+        lock = made.contract.lock
+        dust = UNC // 4
+        await node.wallets.send("alice", [Payee(made.contract.to_text(), dust, b"")])
+        await node.mine(2)
+        coins = await node.wallets.call("bob", lambda bob: bob.store.coins_at(lock))
+        large, small = sorted(coins, key=lambda coin: -coin.value)
+        calm = await node.wallets.plan_claim("bob", lock, coins=[large.coin_id])
+        # more than it is worth to outbid, and what no claim may pay
+        await take_back(node, made, small.coin_id, Fee(exact=dust - 10_000, allow_high=True))
+        planned = await node.wallets.plan_claim("bob", lock)
+        assert [spent.coin_id for spent in planned.unsigned.inputs] == [large.coin_id]
+        assert planned.unsigned.fee == calm.unsigned.fee
+        assert "waits already" not in planned.warning
+        # who spends a coin that is worth it is outbid, and he alone
+        rival = await take_back(node, made, large.coin_id, Fee(rate=20, allow_high=True))
+        planned = await node.wallets.plan_claim("bob", lock)
+        assert [spent.coin_id for spent in planned.unsigned.inputs] == [large.coin_id]
+        assert rival.fee < planned.unsigned.fee < 2 * rival.fee
+        assert "waits already" in planned.warning
+        claimed = await node.wallets.claim("bob", lock)
+        await node.mine(1)
+        held = await node.wallets.call("bob", lambda bob: bob.balance().confirmed)
+        assert held == UNC - claimed.fee
 
 
 async def test_what_keeps_a_claim_from_being_bid_again_is_said_once(tmp_path: Path) -> None:

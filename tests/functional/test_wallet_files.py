@@ -91,6 +91,41 @@ async def test_a_wallet_goes_when_it_is_locked_and_named(tmp_path: Path) -> None
         assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("damaged", ["a.wallet", "a.db"])
+async def test_a_wallet_that_cannot_be_read_goes_as_well(damaged: str, tmp_path: Path) -> None:
+    node = wallet_node(tmp_path)
+    async with node.running():
+        await funded(node, "a")
+        await node.wallets.create("b", "pass")
+    (tmp_path / damaged).write_bytes(b"no wallet")
+    async with node.running():
+        (found, other) = await node.wallets.wallets()
+        assert (found.name, found.info) == ("a", None)
+        assert found.failure
+        contents = await node.wallets.contents("a")
+        assert contents.damage == found.failure
+        assert contents.on_chain is None
+        with pytest.raises(NotConfirmedError):
+            await node.wallets.delete("a", "b")
+        assert (await node.wallets.delete("a", "a")).damage == found.failure
+        assert {name.partition(".")[0] for name in os.listdir(tmp_path)} == {"b"}
+        assert [it.name for it in await node.wallets.wallets()] == [other.name]
+        # its name is free again
+        await node.wallets.create("a", "pass")
+
+
+async def test_a_wallet_that_was_altered_while_it_was_open_goes_as_well(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await funded(node, "a")
+        node.wallets.lock("a")
+        await node.wallets.call(
+            "a", lambda opened: opened.store.run("UPDATE coins SET value = 9223372036854775807")
+        )
+        assert (await node.wallets.contents("a")).damage
+        await node.wallets.delete("a", "a")
+        assert os.listdir(tmp_path) == []
+
+
 async def test_no_way_gives_a_wallet_a_name_that_reads_as_an_option(tmp_path: Path) -> None:
     """`notify.command` hands the name to programs."""
     async with wallet_node(tmp_path / "wallets").running() as node:

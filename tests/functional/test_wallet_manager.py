@@ -51,6 +51,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
 from unchained.node.wallet.records import OutgoingState, Payee
+from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_follower import REBROADCAST_S, WalletChange
@@ -821,6 +822,39 @@ async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
             finally:
                 let_go.set()
         assert (await room.mnemonic(Secret("pass"), "a")).words
+
+
+@pytest.mark.parametrize("how", [NewPassphrase("pass", "new"), OneMoreAccount("pass")])
+async def test_a_wallet_is_followed_while_it_is_sealed_anew(
+    how: NewPassphrase | OneMoreAccount, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, began = threading.Event(), threading.Event()
+    unlock = Keystore.unlock
+
+    def slow(keystore: Keystore, passphrase: str) -> SpendSecret:
+        began.set()
+        assert let_go.wait(60)
+        return unlock(keystore, passphrase)
+
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 1)
+        monkeypatch.setattr(node.wallets, "_runner", ThreadRunner(2))
+        monkeypatch.setattr(Keystore, "unlock", slow)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(node.wallets.reseal, "a", how)
+            try:
+                await trio.to_thread.run_sync(began.wait, 60)
+                assert (await node.wallets.call("a", Wallet.balance)).on_chain
+                # what it was worked out of is no more: it is worked out again
+                held = node.wallets.wallet("a")
+                before = held.present_keys()
+                monkeypatch.setattr(Keystore, "unlock", unlock)
+                assert held.replace_keys(before, before.keystore.with_account("pass"))
+            finally:
+                let_go.set()
+        is_new = isinstance(how, NewPassphrase)
+        assert held.info().accounts == ((0, 1) if is_new else (0, 1, 2))
+        await node.wallets.unlock("a", "new" if is_new else "pass", 60)
 
 
 class Faulty(Refuses):

@@ -1,4 +1,5 @@
-"""wallet.contract_*: contracts as wallets of their own, and files of several signers."""
+"""wallet.contract_*, multisig_* and htlc_*: conditions shared with others, as wallets of their own,
+and files of several signers."""
 
 from __future__ import annotations
 
@@ -10,19 +11,42 @@ from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
-from unchained.node.rpc.methods.parameters import Limit, Offset
-from unchained.node.rpc.methods.payment import ContractLock
+from unchained.node.rpc.methods.parameters import MAX_NUMBER, Limit, Offset
+from unchained.node.rpc.methods.spending import (
+    AllowHighFee,
+    CoinIds,
+    ContractLock,
+    DryRun,
+    FeeMax,
+    Spending,
+    bytes_of,
+    described,
+    spends,
+)
 from unchained.node.rpc.methods.wallet_shapes import (
     BalanceInfo,
     ContractInfo,
+    FeeRate,
+    Label,
+    PartyText,
+    Payment,
+    Sent,
     UnsignedTransfer,
     WalletName,
 )
 from unchained.node.wallet.contract_wallet import ContractEntry, ContractWallet, contract_history
+from unchained.node.wallet.contracts import (
+    CONTRACT_CHARS_MAX,
+    Contract,
+    hash_time_lock,
+    multisig,
+)
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import LOCK_PREFIX
-from unchained.node.wallet.unsigned import Unsigned, merge_files
+from unchained.node.wallet.plan import Prepared
+from unchained.node.wallet.records import Outgoing
+from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
 
 
@@ -84,10 +108,183 @@ class ContractHistoryItem(msgspec.Struct, frozen=True):
 
 
 class ContractRoom:
-    """Methods that look at one contract, and that bring signers together."""
+    """Methods that make, show and spend contracts, and that bring signers together."""
 
     def __init__(self, wallets: WalletManager) -> None:
         self._wallets = wallets
+        self._spending = Spending(wallets)
+
+    @method("wallet.contracts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
+    @user_text("Return the contracts that a wallet watches, and what they hold.")
+    async def contracts(self, wallet: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
+        found = await self._wallets.call(wallet, Wallet.contracts)
+        return [ContractInfo.of(watched) for watched in found]
+
+    @method("wallet.contract_add", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Watch a contract that another party made, by its text.
+
+        For what was paid to it before, the wallet reads the chain again from its birth on, beside
+        following it; `progress` of wallet.info shows how far. Not if it watched it already.
+        """
+    )
+    async def contract_add(
+        self,
+        contract: Annotated[str, msgspec.Meta(max_length=CONTRACT_CHARS_MAX)],
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        label: Label = "",
+        preimage: Hash | None = None,
+    ) -> ContractInfo:
+        made = Contract.from_text(contract, self._wallets.network)
+        known = None if preimage is None else bytes(preimage)
+        return await self._add(wallet, made, label, known, read_again=True)
+
+    @method("wallet.multisig_create", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Make an m-of-n of the parties' keys and watch it; hand its text to the parties.
+
+        To fund it, pay its text. To spend it: wallet.multisig_prepare, wallet.sign by m parties,
+        wallet.broadcast.
+        """
+    )
+    async def multisig_create(
+        self,
+        threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
+        parties: Annotated[
+            list[PartyText], msgspec.Meta(max_length=16, description="addresses or paycodes")
+        ],
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        label: Label = "",
+    ) -> ContractInfo:
+        return await self._add(
+            wallet, multisig(self._wallets.network, threshold, parties), label, None
+        )
+
+    @spends("wallet.multisig_prepare", reads=True)
+    @user_text(
+        """Make a transfer of what an m-of-n holds, to be signed by its parties.
+
+        What is left stays under the contract; with no payments all goes to the wallet itself.
+        """
+    )
+    async def multisig_prepare(
+        self,
+        lock: ContractLock,
+        payments: Annotated[list[Payment], msgspec.Meta(max_length=255)],
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        fee_rate: FeeRate | None = None,
+        fee: Amount | None = None,
+        coins: CoinIds | None = None,
+        allow_high_fee: AllowHighFee = False,
+    ) -> UnsignedTransfer:
+        payees, chosen = (
+            self._spending.payees(payments),
+            await self._spending.fee(fee_rate, fee, allow_high_fee),
+        )
+        wanted = bytes_of(coins)
+        return await self._spending.prepared(
+            wallet,
+            lambda opened: opened.spender.from_contract(
+                opened.contract(bytes(lock)).contract, chosen, payees=payees, named=wanted
+            ),
+        )
+
+    @method("wallet.htlc_create", Access.FULL, errors=(WalletRefusedError,))
+    @user_text(
+        """Make a hash-time-lock and watch it; hand its text to the other party.
+
+        Without `hash` a preimage is drawn and kept. To fund it, pay its text. `refund_height` has
+        to be above that of the next anchor: a refund that is open at once leaves no time to claim.
+        """
+    )
+    async def htlc_create(
+        self,
+        claim: Annotated[PartyText, msgspec.Meta(description="address or paycode of who claims")],
+        refund: Annotated[PartyText, msgspec.Meta(description="of who is refunded")],
+        refund_height: Annotated[
+            int, msgspec.Meta(ge=1, le=MAX_NUMBER, description="height to refund from")
+        ],
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        hash: Annotated[  # noqa: A002 - the parameter's public name
+            Hash, msgspec.Meta(description="SHA-256 of the preimage")
+        ]
+        | None = None,
+        label: Label = "",
+    ) -> ContractInfo:
+        read = await self._wallets.call(wallet, lambda opened: opened.spender.next_height)
+        made = hash_time_lock(
+            self._wallets.network,
+            claim,
+            refund,
+            refund_height,
+            None if hash is None else bytes(hash),
+            next_height=max(read, self._wallets.tip_height + 1),
+        )
+        return await self._add(wallet, made.contract, label, made.preimage)
+
+    @spends("wallet.htlc_claim", reads=("dry_run", "coins"))
+    @user_text(
+        """Take what a hash-time-lock holds, by the preimage given or known.
+
+        Near the height of the refund it pays more, to be first, and says so in `warning`; where a
+        refund waits in the mempool, what replaces it.
+        """
+    )
+    async def htlc_claim(
+        self,
+        lock: ContractLock,
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        preimage: Hash | None = None,
+        fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        fee_max: FeeMax | None = None,
+        allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
+    ) -> Sent:
+        known = None if preimage is None else bytes(preimage)
+        fee = await self._spending.fee(fee_rate, None, allow_high_fee, most=fee_max)
+        named = bytes_of(coins)
+        act = self._wallets.plan_claim if dry_run else self._wallets.claim
+        return _sent(await act(wallet, bytes(lock), fee, preimage=known, coins=named))
+
+    @spends("wallet.htlc_refund", reads=("dry_run", "coins"))
+    @user_text("Take back what a hash-time-lock holds, once its height is reached.")
+    async def htlc_refund(
+        self,
+        lock: ContractLock,
+        wallet: WalletName = DEFAULT_WALLET,
+        *,
+        fee_rate: FeeRate | None = None,
+        coins: CoinIds | None = None,
+        fee_max: FeeMax | None = None,
+        allow_high_fee: AllowHighFee = False,
+        dry_run: DryRun = False,
+    ) -> Sent:
+        fee = await self._spending.fee(fee_rate, None, allow_high_fee, most=fee_max)
+        named = bytes_of(coins)
+        act = self._wallets.plan_refund if dry_run else self._wallets.refund
+        return _sent(await act(wallet, bytes(lock), fee, coins=named))
+
+    async def _add(
+        self,
+        wallet: str,
+        contract: Contract,
+        label: str,
+        preimage: bytes | None,
+        *,
+        read_again: bool = False,
+    ) -> ContractInfo:
+        await self._wallets.add_contract(
+            wallet, contract, label=label, preimage=preimage, read_again=read_again
+        )
+        return ContractInfo.of(
+            await self._wallets.call(wallet, lambda opened: opened.contract(contract.lock))
+        )
 
     @method("wallet.contract_info", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
@@ -128,7 +325,10 @@ class ContractRoom:
         wallet: WalletName = DEFAULT_WALLET,
     ) -> UnsignedTransfer:
         def work(opened: Wallet) -> UnsignedTransfer:
-            merged: Unsigned = merge_files([bytes(file) for file in files], opened.network)
-            return UnsignedTransfer.of(merged.to_file(), opened.summary(merged))
+            return described(opened, merge_files([bytes(file) for file in files], opened.network))
 
         return await self._wallets.call(wallet, work)
+
+
+def _sent(made: Outgoing | Prepared) -> Sent:
+    return Sent.planned([made]) if isinstance(made, Prepared) else Sent.of(made)

@@ -33,12 +33,13 @@ InvoiceId = Annotated[
 ]
 NetAmount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,12}\.[0-9]{8}$")]
 
-HistoryKindName = Literal["mined", "received", "paid", "moved"]
+HistoryKindName = Literal["mined", "received", "paid", "moved", "contract"]
 KIND_NAMES: Mapping[HistoryKind, HistoryKindName] = {
     HistoryKind.MINED: "mined",
     HistoryKind.RECEIVED: "received",
     HistoryKind.PAID: "paid",
     HistoryKind.MOVED: "moved",
+    HistoryKind.CONTRACT: "contract",
 }
 HistoryStatusName = Literal["waiting", "included", "abandoned", "replaced", "conflict", "gone"]
 _HISTORY_STATUSES: Mapping[HistoryStatus, HistoryStatusName] = {
@@ -67,10 +68,12 @@ _INVOICE_NAMES = {status: name for name, status in INVOICE_STATUSES.items()}
 @user_text(
     """A minted coin (`id` is its own) or a transfer (`id` is its txid) that touched a wallet.
     `amount` is what the wallet has more for it, or less. `kind`: `mined`; `received` of others;
-    `paid` to others; `moved` within the wallet. `status`: `abandoned`, `replaced`, `conflict` and
+    `paid` to others; `moved` within the wallet; `contract`: sent by it, and of a contract's coins
+    alone. `status`: `abandoned`, `replaced`, `conflict` and
     `gone` entries have moved nothing. `fee` is what the wallet paid for it, missing where others
-    did; `payees` are locks where the wallet did not make the transfer itself; `account` is missing
-    where it touched several; `time` where no one noted it. `invoices` are those that it paid."""
+    did; `payees` are locks where the wallet neither made nor signed the transfer; `account` is
+    missing where it touched several; `time` where no one noted it. `invoices` are those that it
+    paid."""
 )
 class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True):
     id: Hash

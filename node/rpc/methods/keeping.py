@@ -54,27 +54,29 @@ Alias = Annotated[
 
 @user_text(
     """What a wallet has, and what goes with its files: no words bring back labels, payees,
-    contracts, invoices, and to whom transfers were paid."""
+    contracts, invoices, and to whom transfers were paid. Of one that cannot be read nothing is
+    known, and `damage` says why."""
 )
 class Contents(msgspec.Struct, frozen=True):
     wallet: str
-    total: Amount
-    pending: Amount
-    watch_only: bool
+    total: Amount | None
+    pending: Amount | None
+    watch_only: bool | None
     has_bip39_passphrase: bool | None
-    labels: int
-    payees: int
-    contracts: int
-    invoices: int
-    transfers: int
+    labels: int | None
+    payees: int | None
+    contracts: int | None
+    invoices: int | None
+    transfers: int | None
+    damage: str
 
     @classmethod
     def of(cls, wallet: str, found: WalletContents) -> Contents:
         """Describe what a wallet has."""
         return cls(
             wallet,
-            Amount(found.on_chain),
-            Amount(found.pending),
+            None if found.on_chain is None else Amount(found.on_chain),
+            None if found.pending is None else Amount(found.pending),
             found.watch_only,
             found.has_bip39_passphrase,
             found.labels,
@@ -82,6 +84,7 @@ class Contents(msgspec.Struct, frozen=True):
             found.contracts,
             found.invoices,
             found.outgoing,
+            found.damage,
         )
 
 

@@ -31,6 +31,7 @@ from unchained.node.wallet.errors import NoSuchWalletError
 from unchained.node.wallet.keystore import DEFAULT_WALLET, SpendSecret
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.payment_request import PaymentRequest
+from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.summary import fingerprint_of
 from unchained.node.wallet.wallet import Wallet
 
@@ -211,12 +212,8 @@ class WalletRoom:
         *,
         no_passphrase: bool = False,
     ) -> WalletEntry:
-        await self._wallets.call_stretching(
-            wallet,
-            lambda opened: opened.change_passphrase(
-                passphrase.reveal(), new_passphrase.reveal(), allow_empty=no_passphrase
-            ),
-        )
+        how = NewPassphrase(passphrase.reveal(), new_passphrase.reveal(), allow_empty=no_passphrase)
+        await self._wallets.reseal(wallet, how)
         return await self.info(wallet)
 
     @method(
@@ -253,9 +250,8 @@ class WalletRoom:
         """
     )
     async def add_account(self, passphrase: Secret, wallet: WalletName = DEFAULT_WALLET) -> int:
-        return await self._wallets.call_stretching(
-            wallet, lambda opened: opened.add_account(passphrase.reveal())
-        )
+        keys = await self._wallets.reseal(wallet, OneMoreAccount(passphrase.reveal()))
+        return keys.accounts[-1].index
 
     @method("wallet.address", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(

@@ -265,7 +265,8 @@ class Abandoned(msgspec.Struct, frozen=True):
     """A transfer of a wallet that the node has taken. `size` as fee rates count it; `joined` are
     transfers that joined coins for it first. A `planned` one is neither signed nor sent, and has no
     id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
-    first, and `to_wallet`, which it alone has, is what comes back to the wallet. `warning` is what
+    first. It alone has `to_wallet`, what comes back to the wallet, and `fee_rate`, missing for an
+    exact fee: with that and its `fee` as `fee_max` it is sent as it was shown. `warning` is what
     whoever sent it should know: that a hash-time-lock is claimed near its refund."""
 )
 class Sent(msgspec.Struct, frozen=True):
@@ -280,6 +281,7 @@ class Sent(msgspec.Struct, frozen=True):
     joins: int
     warning: str | None
     to_wallet: Amount | None
+    fee_rate: int | None
 
     @classmethod
     def of(cls, outgoing: Outgoing) -> Sent:
@@ -295,6 +297,7 @@ class Sent(msgspec.Struct, frozen=True):
             [Hash(txid) for txid in outgoing.joined],
             len(outgoing.joined),
             outgoing.warning or None,
+            None,
             None,
         )
 
@@ -318,6 +321,7 @@ class Sent(msgspec.Struct, frozen=True):
                 sum(output.value for output in last.unsigned.outputs)
                 - sum(payee.value for payee in last.payees)
             ),
+            last.fee_rate,
         )
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.framework.command_walk import all_commands
 from unchained.node.cli import main
-from unchained.node.cli.asker import Asker
+from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Registry, Scope
 from unchained.node.rpc.methods.rooms import ROOMS
@@ -34,7 +34,7 @@ MOVES: Final = {
     "transfer.submit",
 } - MOVES_NOTHING
 
-LOCK, TXID, AMOUNT, FEE = "ab" * 32, "cd" * 32, "1.25000000", "0.00001234"
+LOCK, TXID, AMOUNT, FEE, RATE = "ab" * 32, "cd" * 32, "1.25000000", "0.00001234", 7
 
 CASES: Final = {
     "transfer submit": ("00",),
@@ -73,10 +73,15 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.moved: list[str] = []
+        self.moved_with: list[dict[str, Any]] = []
+        self.refusals: list[CommandFailedError] = []
 
     def call(self, method: str, params: Any = (), **_: object) -> Any:
         if method in MOVES and "dry_run" not in params:
             self.moved.append(method)
+            self.moved_with.append(dict(params) if isinstance(params, dict) else {})
+            if self.refusals:
+                raise self.refusals.pop()
         if method in ("wallet.sweep", "wallet.consolidate"):
             return {"sent": [self._sent(method)], "refused": [], "left": "0.00000000"}
         if method in ("wallet.merge", "wallet.describe", "wallet.sign"):
@@ -100,6 +105,7 @@ class FakeNode:
             "joined": [],
             "joins": 0,
             "to_wallet": AMOUNT if to_self else "0.00000000",
+            "fee_rate": RATE,
             "warning": "the refund is near",
         }
 
@@ -138,7 +144,21 @@ def said(
 ) -> tuple[int, list[str], str]:
     """Run a command on a terminal where something is typed; return its exit code, what it did, and
     what it said beside its answer."""
-    node = FakeNode()
+    return said_to(
+        FakeNode(), words, typed, *more, tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+
+
+def said_to(
+    node: FakeNode,
+    words: str,
+    typed: str,
+    *more: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> tuple[int, list[str], str]:
+    """Do what `said` does, with a node."""
     monkeypatch.setattr(Asker, "_connected", lambda _: node)
     monkeypatch.setattr("sys.stdin", Terminal(typed))
     (tmp_path / "FILE").write_bytes(b"\0")
@@ -170,6 +190,53 @@ def test_a_person_is_shown_and_asked(
         assert "warning: the refund is near" in before
     assert (code, len(moved)) == ((0, 1) if answer == "y" else (1, 0))
     assert ("not s" in after) == (answer == "n")
+
+
+ESTIMATED: Final = sorted(set(CASES) - {"transfer submit", "wallet broadcast", "wallet sign"})
+"""The commands whose fee the node works out."""
+
+
+@pytest.mark.parametrize("words", ESTIMATED)
+def test_it_is_sent_for_the_fee_that_was_shown(
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    node = FakeNode()
+    code, _, _ = said_to(
+        node, words, "y\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    ((sent),) = node.moved_with
+    assert (code, sent["fee_max"], sent["fee_rate"]) == (0, FEE, RATE)
+    assert "target" not in sent
+
+
+@pytest.mark.parametrize("words", ESTIMATED)
+@pytest.mark.parametrize("answer", ["n", "y"])
+def test_who_agreed_to_less_than_it_takes_by_then_is_shown_and_asked_again(
+    words: str,
+    answer: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    node = FakeNode()
+    node.refusals.append(CommandFailedError("more than agreed to", "FEE_ABOVE_MAX"))
+    code, moved, err = said_to(
+        node,
+        words,
+        f"y\n{answer}\n",
+        tmp_path=tmp_path,
+        monkeypatch=monkeypatch,
+        capsys=capsys,
+    )
+    first, again, rest = err.partition("more than agreed to; it would be, by now:")
+    assert again
+    assert FEE in first
+    assert FEE in rest
+    assert err.count("Send it? [y/N]") == 2
+    assert (code, len(moved)) == ((0, 2) if answer == "y" else (1, 1))
 
 
 def test_nobody_is_asked_to_sign_what_the_wallet_cannot(

@@ -184,3 +184,9 @@ def test_a_choice_that_finds_nothing_is_not_called_an_empty_history(
     ):
         assert main.run(["wallet", *command]) == 0
         assert capsys.readouterr().out == f"{said}\n"
+
+
+def test_what_was_sent_of_a_contract_says_how_much_and_to_whom() -> None:
+    paid = {"payee": "p" * 70, "amount": "0.12500000", "memo": "", "alias": "baker"}
+    row = _row(ITEM | {"kind": "contract", "amount": "0.00000000", "payees": [paid], "memos": []})
+    assert (row["amount"], row["details"].split(";")[0]) == ("0.00000000", "0.125 to baker")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from unchained.node.cli import main
+from unchained.node.cli import keeping, main
 from unchained.node.cli.asker import Asker
 from unchained.node.rpc.core.errors import WalletRefusedError
 
@@ -64,3 +64,12 @@ def test_a_name_that_is_taken_is_answered_with_how_another_is_given(
     assert capsys.readouterr().err == (
         "unchained-node: a wallet named 'shop' is there already: --wallet NAME calls it otherwise\n"
     )
+
+
+def test_who_deletes_what_cannot_be_read_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    unknown = dict.fromkeys(("total", "pending", "watch_only", "labels", "payees"))
+    keeping.print_lost({"wallet": "shop", "damage": "its checksum is wrong", **unknown})
+    said = capsys.readouterr().err
+    assert "cannot be read: its checksum is wrong" in said
+    assert "24 words or a backup" in said
+    assert "None" not in said

@@ -22,7 +22,7 @@ from unchained.node.chain.mempool.mempool import MempoolStatistics
 from unchained.node.chain.status import ChainStatus, ManagerStatistics
 from unchained.node.cli.guide import Guide
 from unchained.node.cli.panel import KEYS, LINES_WANTED, MinerPanel, View, picture
-from unchained.node.cli.screen import Screen, panel_possible
+from unchained.node.cli.screen import LEAST_COLUMNS, LEAST_ROWS, Screen, panel_possible
 from unchained.node.consensus.params import LOCAL
 from unchained.node.mining.control import BATTERY, ControlStatistics, PauseRules
 from unchained.node.mining.epoch_manager import EpochStatistics
@@ -133,7 +133,7 @@ def test_log_lines_fill_what_is_left_and_no_more() -> None:
     assert not any(line.startswith("line") for line in small)
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50), (50, 12), (30, 6)])
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (200, 50), (50, 12), (40, 10), (30, 6)])
 def test_the_panel_fits_and_keeps_its_keys_in_sight(width: int, height: int) -> None:
     workers = [worker(index, restarts=1, last_failure="f" * 300) for index in range(40)]
     for statistics in (node(pool(*workers)), node(pool()), node(None)):
@@ -142,6 +142,16 @@ def test_the_panel_fits_and_keeps_its_keys_in_sight(width: int, height: int) -> 
         assert all(len(line) <= width for line in lines)
         assert sum("pause" in line for line in lines) == 1
         assert "Unchained local" in lines[0]
+
+
+def test_on_the_smallest_terminal_each_figure_has_a_line() -> None:
+    lines = shown(node(pool(worker(0), worker(1))), LEAST_COLUMNS, LEAST_ROWS)
+    names = [line.split()[0] for line in lines[2:-1]]
+    assert names == ["rate", "coins", "anchors", "luck", "epoch", "network", "machine"]
+    assert "2,000.5 H/s in 10 s" in lines[2]
+    assert "5 s of about 8" in lines[6]
+    assert "q quit" in lines[-1]
+    assert (LEAST_COLUMNS, LEAST_ROWS) == (40, 10)
 
 
 def test_on_a_common_terminal_no_figure_takes_two_lines() -> None:

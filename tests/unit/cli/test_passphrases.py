@@ -75,27 +75,66 @@ def test_one_that_is_named_stands_against_none_and_one_of_the_environment_does_n
     assert node.given == [""]
 
 
+class WrongPassphrase(FakeNode):
+    """Takes `pass` alone."""
+
+    def call(self, method: str, params: Any, **more: object) -> Any:
+        if method not in ("wallet.info", "node.version") and params.get("passphrase") != "pass":
+            raise WalletRefusedError("the passphrase is wrong", error="WRONG_PASSPHRASE")
+        found = super().call(method, params, **more)
+        shown = {"has_passphrase": True, "words": "abandon", "has_bip39_passphrase": False}
+        return found | shown if isinstance(found, dict) else found
+
+
+USES: Final = (
+    ["wallet", "unlock"],
+    ["wallet", "mnemonic"],
+    ["wallet", "add-account"],
+    ["wallet", "change-passphrase", "--no-passphrase"],
+)
+"""Commands that ask for a passphrase that is known already."""
+
+
+@pytest.mark.parametrize("words", USES, ids=lambda words: words[1])
+@pytest.mark.parametrize("typed", [["poss", "pass"], ["poss", "posh"], ["pass"]])
+def test_who_has_mistyped_it_is_asked_once_more(
+    words: list[str],
+    typed: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    left = list(typed)
+    monkeypatch.setattr(Asker, "_connected", lambda _: WrongPassphrase())
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "prompt", lambda *_, **__: left.pop(0))
+    assert main.run([*words, "--json"]) == (0 if typed[-1] == "pass" else 1)
+    assert left == []
+    err = capsys.readouterr().err
+    assert err.count("the passphrase is wrong: once more") == (len(typed) > 1)
+    assert err.count("the passphrase is wrong") == sum(one != "pass" for one in typed)
+    # a file is not read again
+    secret = tmp_path / "secret"
+    secret.write_text("poss\n")
+    assert main.run([*words, "--json", "--passphrase-file", str(secret)]) == 1
+    assert "once more" not in capsys.readouterr().err
+
+
 def test_nobody_chooses_a_new_one_after_a_wrong_old_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class WrongPassphrase(FakeNode):
-        def call(self, method: str, params: Any, **more: object) -> Any:
-            if method == "wallet.check_passphrase":
-                raise WalletRefusedError("the passphrase is wrong", error="WRONG_PASSPHRASE")
-            return super().call(method, params, **more) | {"has_passphrase": True}
-
     asked: list[str] = []
 
     def ask(question: str, **_: object) -> str:
         asked.append(question)
-        return "pass"
+        return "poss"
 
     monkeypatch.setattr(Asker, "_connected", lambda _: WrongPassphrase())
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr(typer, "prompt", ask)
     assert main.run(["wallet", "change-passphrase"]) == 1
     assert "the passphrase is wrong" in capsys.readouterr().err
-    assert len(asked) == 1
+    assert asked == ["Passphrase", "Passphrase"]
 
 
 @pytest.mark.parametrize("words", sorted(CASES))

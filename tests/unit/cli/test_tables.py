@@ -193,3 +193,24 @@ def test_an_error_fits_the_terminal_and_is_one_line_elsewhere(
     assert len(lines) > 1
     assert all(len(part) <= 60 for part in lines)
     assert " ".join(lines) == line
+
+
+def test_ids_stand_in_one_column_beside_titles_however_long() -> None:
+    lines = field_lines(
+        [
+            ("state", "holds 2 UNC: 2 of 2 keys spend it, this wallet has 1 of the two keys", ""),
+            ("key 1", "ab" * 32, ""),
+            ("keys of this wallet", "1", ""),
+            ("contract", "c" * 90, ""),
+        ],
+        80,
+    )
+    assert all(len(line) <= 80 or line == "c" * 90 for line in lines)
+    at = next(line.index("ab") for line in lines if "abab" in line)
+    assert next(line.index("holds") for line in lines if "holds" in line) == at
+    assert [line.split() for line in lines if line.startswith("keys")] == [
+        ["keys", "of", "this", "1"]
+    ]
+    assert "wallet" in lines
+    # where there is no room for it, it goes without the column
+    assert "ab" * 32 in field_lines([("title", "1", ""), ("id", "ab" * 32, "")], 60)

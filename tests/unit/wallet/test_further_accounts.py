@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 
 from tests.framework.restored_wallets import UNC, Past, restored
-from tests.framework.wallets import cheap_wallet
+from tests.framework.wallets import cheap_wallet, reseal
 from unchained.node.consensus.params import REG
-from unchained.node.wallet.errors import NoSuchAccountError
+from unchained.node.wallet.database import Database
+from unchained.node.wallet.errors import NoSuchAccountError, StoreUnavailableError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.further_accounts import ACCOUNT_GAP
 from unchained.node.wallet.keystore import Keystore
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.records import Payee
+from unchained.node.wallet.resealing import OneMoreAccount
+from unchained.node.wallet.scanner import Scanner
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import MAX_ACCOUNTS
 from unchained.node.wallet.watch_export import WatchExport
@@ -55,6 +64,55 @@ def test_coins_that_came_before_an_account_was_watched_are_found() -> None:
     assert again.balance() == past.old.balance
 
 
+def test_accounts_come_back_whenever_the_node_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies on the disk after each write is where a killed node goes on from."""
+    past = Past([16, 9, 4])
+    secret, whole = past.secret, range(17)
+    first = tmp_path / "first"
+    keystore = restored(secret).keystore
+    save_new(keystore, first, "again")
+    copies: list[Path] = []
+    transaction = Database.transaction
+
+    @contextmanager
+    def copied(database: Database) -> Iterator[None]:
+        before = database.transactions
+        with transaction(database):
+            yield
+        if database.transactions > before:
+            copies.append(tmp_path / f"{len(copies)}")
+            shutil.copytree(first, copies[-1])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "transaction", copied)
+        wallet = Wallet.open(first, "again", REG)
+        assert past.read(wallet).info().accounts == tuple(whole)
+        wallet.close()
+    assert len(copies) > 5
+    for copy in copies:
+        wallet = Wallet.open(copy, "again", REG)
+        assert past.read(wallet).info().accounts == tuple(whole), copy
+        assert wallet.balance() == past.old.balance
+        wallet.close()
+
+
+def test_what_is_not_written_leads_to_no_account(monkeypatch: pytest.MonkeyPatch) -> None:
+    past = Past([16, 9, 4])
+    wallet = restored(past.secret)
+
+    def full(_: object, height: int) -> None:
+        raise StoreUnavailableError("its disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scanner, "rescan", full)
+        with pytest.raises(StoreUnavailableError):
+            past.read(wallet)
+    assert wallet.info().accounts == (0,)
+    assert past.read(wallet).info().accounts == tuple(range(17))
+
+
 def test_a_gap_ends_the_search() -> None:
     past = Past([2 + 2 * ACCOUNT_GAP + 1])
     again = past.read(restored(past.secret))
@@ -73,7 +131,7 @@ def test_a_new_wallet_looks_for_nothing() -> None:
 def test_an_account_more_after_those_found() -> None:
     past = Past([2])
     again = past.read(restored(past.secret))
-    assert again.add_account("pass") == 3
+    assert reseal(again, OneMoreAccount("pass")).accounts[-1].index == 3
     assert again.info().accounts == (0, 1, 2, 3)
     assert again.info().found_accounts == ()
     assert again.paycode(3) == past.old.wallet.paycode(3)

@@ -10,13 +10,17 @@ import pytest
 from tests.framework.vectors import VECTORS
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
-from unchained.node.wallet import event_records
+from unchained.node.wallet import event_records, user_records
+from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import EventsForgottenError, NothingKnownError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import HistoryFilter
-from unchained.node.wallet.keystore import SpendSecret
+from unchained.node.wallet.keystore import Keystore, SpendSecret
+from unchained.node.wallet.orders import note_signed
+from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.records import HistoryEntry, HistoryKind, HistoryStatus, Payee
 from unchained.node.wallet.wallet import Wallet
+from unchained.node.wallet.watch_export import WatchExport
 
 UNC = 10**8
 
@@ -84,6 +88,77 @@ def test_a_restored_wallet_knows_time_fee_and_locks_of_what_it_paid() -> None:
     assert [payee.value for payee in found.payees] == [UNC - 20_000]
     assert found.payees[0].payee.startswith("lock:")
     assert found.kind is HistoryKind.PAID
+
+
+def test_who_prepared_or_signed_what_others_send_knows_whom_it_pays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(user_records, "UNSENT_KEPT", 3)
+    chain = WalletChain()
+    a, b = purses(chain)
+    chain.grow(3, a.mine_to)
+    a.sync()
+    exported = WatchExport.from_text(a.wallet.export_watch(), REG).accounts
+    watch = Purse(chain, Wallet("watch", REG, Keystore.watch(REG, exported), None))
+    watch.sync()
+    bread = Payee("bob", UNC // 4, b"bread")
+    cake = Payee(b.wallet.address(), UNC // 8, b"")
+    PayeeBook(watch.wallet.store, REG).add("bob", b.wallet.paycode())
+    PayeeBook(a.wallet.store, REG).add("robert", b.wallet.paycode())
+    for of in range(2):
+        unsigned = watch.wallet.spender.pay([bread, cake], Fee(1)).unsigned
+        # by the one the file is prepared, by the other it is signed; somebody else sends it
+        watch.wallet.keep_payees(unsigned)
+        signed = a.wallet.sign(unsigned)
+        a.wallet.keep_payees(signed)
+        b.wallet.keep_payees(unsigned)
+        proven = signed.finish(REG)
+        chain.submit(proven.sized.raw)
+        chain.mine()
+        sync(a, b, watch)
+        for purse, name in ((a, "robert"), (watch, "bob")):
+            found = entry(purse, proven.sized.txid)
+            assert found.kind is HistoryKind.PAID
+            assert {(it.payee, it.value, it.memo, it.name) for it in found.payees} == {
+                (b.wallet.paycode(), UNC // 4, b"bread", name),
+                (b.wallet.address(), UNC // 8, b"", ""),
+            }
+        got = entry(b, proven.sized.txid)
+        assert (got.kind, got.payees) == (HistoryKind.RECEIVED, ())
+        # what is never sent is not kept for ever; what was sent is
+        for _ in range(2 + of):
+            made = watch.wallet.spender.pay([cake], Fee(1)).unsigned
+            watch.wallet.keep_payees(made)
+    kept = watch.wallet.store.rows("SELECT count(*) FROM labels WHERE kind = 'payees'")[0][0]
+    assert 2 < kept <= 2 + 3
+    assert entry(watch, proven.sized.txid).payees
+
+
+def test_what_is_sent_of_a_contract_for_others_is_no_payment_of_nothing() -> None:
+    chain = WalletChain()
+    a, b = purses(chain)
+    shared = multisig(REG, 2, [a.wallet.address(), b.wallet.address()])
+    for purse in (a, b):
+        purse.wallet.add_contract(shared, 0)
+    chain.grow(2, a.mine_to)
+    a.sync()
+    a.pay(shared.to_text(), UNC // 2)
+    chain.mine()
+    sync(a, b)
+    stranger = cheap_wallet("stranger").address()
+    PayeeBook(b.wallet.store, REG).add("baker", stranger)
+    made = a.wallet.spender.from_contract(shared, Fee(1), payees=[Payee(stranger, UNC // 8, b"")])
+    both = b.wallet.sign(a.wallet.sign(made.unsigned))
+    sent = note_signed(b.wallet, both, 0)
+    chain.submit(sent.outgoing.raw)
+    for status in (HistoryStatus.WAITING, HistoryStatus.INCLUDED):
+        sync(a, b)
+        found = entry(b, sent.outgoing.txid)
+        assert (found.kind, found.net, found.status) == (HistoryKind.CONTRACT, 0, status)
+        assert [(it.payee, it.value, it.name) for it in found.payees] == [
+            (stranger, UNC // 8, "baker")
+        ]
+        chain.mine()
 
 
 def test_what_a_reorganisation_undoes_is_told_and_told_again_when_it_comes_back() -> None:

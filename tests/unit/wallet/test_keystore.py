@@ -157,13 +157,13 @@ def test_changes_the_passphrase() -> None:
 
 def test_adds_accounts() -> None:
     made = keystore()
-    grown = made.with_account(made.unlock("right"), "right")
+    grown = made.with_account("right")
     assert [keys.index for keys in grown.accounts] == [0, 1]
     assert grown.unlock("right").account(REG.chain_id, 1).key_hash == grown.account(1).key_hash
     with pytest.raises(NoSuchAccountError):
         made.account(1)
     with pytest.raises(WrongPassphraseError):
-        made.with_account(made.unlock("right"), "wrong")
+        made.with_account("wrong")
 
 
 def test_a_watch_only_wallet_has_nothing_to_unlock() -> None:
@@ -203,7 +203,7 @@ def test_a_full_wallet_takes_no_further_account(tmp_path: Path) -> None:
     path = save_new(full, tmp_path / "wallets", "w")
     loaded = Keystore.load(path, REG)
     with pytest.raises(AccountLimitError):
-        loaded.with_account(loaded.unlock("right"), "right")
+        loaded.with_account("right")
     # what another machine is to import can be read as well
     exported = WatchExport(REG.chain_id, 0, loaded.accounts)
     assert WatchExport.from_text(exported.to_text(), REG) == exported

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
@@ -11,7 +12,10 @@ from unchained.node.wallet import spender as spender_module
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
+    FeeAboveMaxError,
+    HighFeeError,
     InsufficientFundsError,
+    NothingToDoError,
     WalletLockedError,
 )
 from unchained.node.wallet.fee import Fee
@@ -193,3 +197,67 @@ def test_a_request_is_told_from_others_but_for_its_fee_rate() -> None:
         PaymentOrder((*payees, *payees), Fee(1)).digest(),
     }
     assert (len(same), len(same | others)) == (1, 6)
+
+
+def _agreed(fee: Fee, most: int) -> Fee:
+    return msgspec.structs.replace(fee, most=most)
+
+
+@pytest.mark.usefixtures("few_inputs")
+def test_no_order_costs_more_than_was_agreed_to_in_all() -> None:
+    scene = Scene(9)
+    first = scene.payer.pay(scene.payee.wallet.paycode(), UNC // 2)
+    orders: list[PaymentOrder | ReplacementOrder] = [
+        PaymentOrder((scene.to(UNC),), Fee(2)),
+        PaymentOrder((scene.to(UNC),), Fee(2), subtract_fee=True),
+        PaymentOrder((scene.to(UNC),), Fee(exact=50_000)),
+        # joins coins first: what that costs is agreed to as well
+        PaymentOrder((scene.to(5 * UNC),), Fee(1)),
+        ReplacementOrder(first.txid, Fee(9)),
+    ]
+    rows = scene.payer.wallet.store.statistics().outgoing
+    for order in orders:
+        shown = sum(step.unsigned.fee for step in plan(scene.payer.wallet, order, 0))
+        cheaper = msgspec.structs.replace(order, fee=_agreed(order.fee, shown - 1))
+        for make in (plan, carry_out):
+            with pytest.raises(FeeAboveMaxError, match="agreed to"):
+                make(scene.payer.wallet, cheaper, 0)
+        assert scene.payer.wallet.store.statistics().outgoing == rows
+        assert plan(
+            scene.payer.wallet, msgspec.structs.replace(order, fee=_agreed(order.fee, shown)), 0
+        )
+
+
+@pytest.mark.usefixtures("few_inputs")
+def test_what_is_gathered_takes_no_more_coins_than_were_agreed_to() -> None:
+    scene = Scene(5)
+    wallet = scene.payer.wallet
+    to = scene.payee.wallet.address()
+    for order in (SweepOrder(to, Fee(2)), ConsolidationOrder(Fee(2))):
+        steps = plan(wallet, order, 0)
+        assert [len(step.unsigned.inputs) for step in steps] == [3, 2]
+        shown = sum(step.unsigned.fee for step in steps)
+        for spare, counts in ((0, [3, 2]), (1, [3, 1]), (shown // 2 + 1, [2])):
+            least = 1 if isinstance(order, SweepOrder) else 2
+            agreed = msgspec.structs.replace(order, fee=_agreed(order.fee, shown - spare))
+            found = plan(wallet, agreed, 0)
+            assert [len(step.unsigned.inputs) for step in found] == [
+                count for count in counts if count >= least
+            ]
+            assert sum(step.unsigned.fee for step in found) <= shown - spare
+
+
+@pytest.mark.usefixtures("few_inputs")
+def test_coins_that_cost_too_much_of_what_they_are_worth_stay_where_they_are() -> None:
+    scene = Scene(4)
+    dust = tuple(Payee(scene.payee.wallet.address(), 3_000 + step, b"") for step in range(3))
+    scene.carry_out(PaymentOrder((*dust, scene.to(UNC, paycode=False)), Fee()))
+    scene.carry_out(PaymentOrder((scene.to(UNC, paycode=False),) * 2, Fee()))
+    wallet, to = scene.payee.wallet, scene.payer.wallet.address()
+    # nobody chose the rate: the mempool asks for it
+    fee = Fee(rate=4, estimate=4)
+    (step,) = plan(wallet, SweepOrder(to, fee), 0)
+    assert step.unsigned.values == (UNC,) * 3
+    dusty = tuple(coin.coin_id for coin in wallet.store.coins() if coin.value < UNC)
+    with pytest.raises((HighFeeError, NothingToDoError)):
+        plan(wallet, SweepOrder(to, fee, coins=dusty), 0)

@@ -112,7 +112,12 @@ def test_one_payee_of_a_transfer_that_came_back_from_its_signers(scene: Scene) -
         if prepared.change == 0:
             break
     unsigned = wallet.sign(prepared.unsigned)
-    sent = wallet.record(unsigned.finish(REG), 0, proven_payees=unsigned.payees)
+    sent = wallet.record(
+        unsigned.finish(REG),
+        0,
+        payees=wallet.payees_in(unsigned),
+        proven_payees=unsigned.payees,
+    )
     chosen = _only(wallet, sent.txid, sent.secrets, [scene.payees[3].payee])
     assert [secret.index for secret in chosen] == [2]
     wallet.store.forget_outgoing(sent.txid)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
+from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet, reseal
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.addresses import address_lock
 from unchained.node.primitives.types import CoinId, Lock
@@ -23,6 +23,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.records import Origin
+from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
 
@@ -163,7 +164,7 @@ def test_accounts_are_apart_and_a_later_one_is_found_by_a_rescan() -> None:
     chain.mine(wide.payout(0).lock_for)
     sync(a)
     assert a.balance.on_chain == UNC
-    assert a.wallet.add_account("pass") == 1
+    assert reseal(a.wallet, OneMoreAccount("pass")).accounts[-1].index == 1
     assert a.wallet.address(1) == wide.address(1)
     a.wallet.rescan()
     assert a.sync().caught_up
@@ -398,9 +399,9 @@ def test_what_changes_the_keys_is_in_the_file(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     words = wallet.open_secret("pass").mnemonic()
     with pytest.raises(WrongPassphraseError):
-        wallet.change_passphrase("wrong", "other")
-    wallet.change_passphrase("pass", "other")
-    assert wallet.add_account("other") == 1
+        reseal(wallet, NewPassphrase("wrong", "other"))
+    reseal(wallet, NewPassphrase("pass", "other"))
+    assert len(reseal(wallet, OneMoreAccount("other")).accounts) == 2
     assert wallet.locked
     wallet.close()
     again = Wallet.open(tmp_path, "w", REG)

@@ -469,7 +469,12 @@ def test_the_signer_sees_whom_he_pays_by_his_own_computation() -> None:
     assert len({out.fingerprint for out in summary.outputs if out.payee}) == len(payees)
     # the wallet that sends it remembers them
     signed = scene.a.wallet.sign(read)
-    sent = scene.a.wallet.record(signed.finish(REG), 0, proven_payees=signed.payees)
+    sent = scene.a.wallet.record(
+        signed.finish(REG),
+        0,
+        payees=scene.a.wallet.payees_in(signed),
+        proven_payees=signed.payees,
+    )
     assert {payee.payee for payee in sent.payees} == {payee.payee for payee in payees}
 
 
@@ -763,7 +768,18 @@ def test_a_fee_guard_stands_before_every_way_to_pay() -> None:
 def test_the_least_fee_is_never_too_high() -> None:
     scene = Scene()
     payee = Payee(scene.b.wallet.address(), 1_000, b"")
-    assert scene.a.wallet.spender.pay([payee], Fee(estimate=5, rate=5)).unsigned.fee > 100
+    assert scene.a.wallet.spender.pay([payee], Fee()).unsigned.fee > 100
+
+
+@pytest.mark.parametrize("fee", [Fee(rate=5, estimate=5), Fee(rate=5), Fee(exact=40_000)])
+def test_a_fee_above_a_tenth_is_refused_whoever_chose_it(fee: Fee) -> None:
+    """A crowded mempool, or who crowds it, makes nobody pay most of an amount for its fee."""
+    scene = Scene()
+    payee = Payee(scene.b.wallet.address(), 100_000, b"")
+    with pytest.raises(HighFeeError, match="a tenth of the amount"):
+        scene.a.wallet.spender.pay([payee], fee)
+    meant = msgspec.structs.replace(fee, allow_high=True)
+    assert scene.a.wallet.spender.pay([payee], meant).unsigned.fee
 
 
 def test_a_replacement_does_not_spend_the_change_of_what_it_replaces() -> None:
