@@ -354,11 +354,18 @@ def votes_since(view: ChainView, height: int) -> int:
     return votes
 
 
-def confirmations(view: ChainView, heights: Iterable[int]) -> dict[int, int]:
-    """Return `votes_since` of each height that the main chain has."""
-    return {
-        height: votes_since(view, height) for height in heights if height <= view.tree.tip.height
-    }
+def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict[int, int]:
+    """Return `votes_since` of each height at which the chain that ends in the anchor `last` has the
+    main chain's anchor: who has read the chain up to there asks, and what was undone since has
+    none."""
+    node = view.tree.get(last)
+    if node is not None:
+        reached = view.tree.fork_point(node).height
+    elif (coin := main_coin(view, last)) is not None:
+        reached = coin.height
+    else:
+        return {}
+    return {height: votes_since(view, height) for height in heights if height <= reached}
 
 
 # What peers ask for

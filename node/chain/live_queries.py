@@ -121,8 +121,10 @@ class LiveQueries:
             partial(anchor_reads.anchor_place, coin=coin, recorded_votes=recorded_votes)
         )
 
-    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
-        return await self._reader.read(partial(anchor_reads.confirmations, heights=heights))
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
+        return await self._reader.read(
+            partial(anchor_reads.confirmations, last=last, heights=heights)
+        )
 
     # What peers ask for
 

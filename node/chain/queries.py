@@ -101,9 +101,10 @@ class ChainQueries(Protocol):
     async def anchor_place(self, coin: Coin, recorded_votes: int) -> AnchorPlace:
         """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
 
-    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
-        """Return, for each height that the main chain has, how many coins are known to be bound
-        to its anchor there or to one above (Protocol §6). Below the tree, those listed above."""
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
+        """Return, for each height at which the chain that ends in the anchor `last` has the main
+        chain's anchor, how many coins are known to be bound to it or to one above (Protocol §6).
+        Below the tree, those listed above. Nothing for what has been undone, or is not known."""
 
     # What peers ask for
 

@@ -76,7 +76,7 @@ class NoChain:
         """Return the least."""
         return 1
 
-    async def confirmations(self, heights: Collection[int]) -> dict[int, int]:
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
         """Return nothing."""
         return {}
 

@@ -91,9 +91,9 @@ class WalletLink:
         except (ProtocolError, PolicyError) as error:
             raise TransferRefusedError(error.name, error.in_words()) from None
 
-    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
-        """Return the votes of the main chain's anchors at some heights."""
-        return await self._chain.queries.confirmations(heights)
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> Mapping[int, int]:
+        """Return the votes of the anchors at some heights of the chain that ends in `last`."""
+        return await self._chain.queries.confirmations(last, heights)
 
     async def fee_rate(self, target: int) -> int:
         """Return the rate at which a transfer should be included within so many anchors."""

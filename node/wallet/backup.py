@@ -11,6 +11,7 @@ The checksum finds damage, and proves nothing: whoever can write where a backup 
 to be this program's own, and its payees are paid by name only once they are confirmed. The watch
 keys beside what is sealed are authenticated with it: whoever restores proves them by the
 passphrase. Otherwise a locked wallet would show the addresses of whoever altered it as its own.
+What the chain can tell is not taken from a backup, but read from the chain.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import UInt64
 from unchained.node.wallet.database import check_layout
 from unchained.node.wallet.errors import (
@@ -40,7 +42,8 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
-from unchained.node.wallet.stored_values import check_values
+from unchained.node.wallet.stored_values import check_values, told_as_damage
+from unchained.node.wallet.unsigned import UnsignedPayee
 from unchained.node.wallet.user_records import UNCONFIRM
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_file import WALLET_FILE_BYTES_MAX
@@ -133,11 +136,13 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
     def restore(self, directory: Path, name: str, network: Network) -> None:
         """Make the wallet anew in a directory of wallets, under a name that is free there.
 
-        Its payees and the labels of its contracts are unconfirmed then. Raises
+        Its payees and the labels of its contracts are unconfirmed then, and what the chain can tell
+        is for it to read: coins, history, its place, how invoices stand. Raises
         `WalletExistsError`, `FileInTheWayError`, `BadWalletNameError`, `BackupError`, a
         `KeystoreError`, `StoreDamagedError`, OSError; nothing is left of the wallet then.
         """
         path = free_path(directory, name)
+        keystore = Keystore.from_bytes(self.keystore, network, "the wallet in the backup")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         store = path.with_suffix(STORE_SUFFIX)
         with _opened(self.database) as database:
@@ -157,6 +162,12 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
         except FileExistsError:
             raise FileInTheWayError(store) from None
         try:
+            with (
+                told_as_damage(),
+                contextlib.closing(Wallet(name, network, keystore, path)) as wallet,
+                wallet.store.transaction(),
+            ):
+                _leave_to_the_chain(wallet)
             # the keys last: with them the wallet is there
             write_private(path, self.keystore, replace=False)
         except BaseException as error:
@@ -164,14 +175,26 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
             if isinstance(error, FileExistsError):
                 raise WalletExistsError(name) from None
             raise
-        try:
-            with contextlib.closing(Wallet.open(directory, name, network)) as wallet:
-                wallet.events.rename()
-        except BaseException:
-            # the keys first: without them no wallet is there
-            path.unlink()
-            store.unlink()
-            raise
+
+
+def _leave_to_the_chain(wallet: Wallet) -> None:
+    """Take nothing of what the chain can tell from a backup: whoever had it in hand could hide
+    coins of the wallet, and show others. What the wallet sent is as it was noted; what of it the
+    chain includes is found there."""
+    store = wallet.store
+    made = store.all_outgoing()
+    store.forget_chain()
+    for known in made:
+        wallet.record(
+            SizedTransfer.from_bytes(known.raw, known.wid),
+            known.created_ms,
+            payees=known.payees,
+            proven_payees=[UnsignedPayee(it.index, "", it.shared) for it in known.secrets],
+            change=known.change,
+            replaces=known.replaces,
+        )
+    store.put_states(made)
+    wallet.events.rename()
 
 
 def write_backup(wallet: Wallet, path: Path) -> int:

@@ -6,6 +6,7 @@ to be in the next anchor, and where a refund waits in the mempool already, to re
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -13,7 +14,12 @@ from typing import Final
 import msgspec
 
 from unchained.node.consensus.policy import MAX_REPLACED, replacement_fee
-from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
+from unchained.node.primitives.conditions import (
+    Condition,
+    HashTimeLockCondition,
+    MultisigCondition,
+    parse_condition,
+)
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.primitives.types import CoinId, Lock, Txid
 from unchained.node.wallet import spending
@@ -24,7 +30,7 @@ from unchained.node.wallet.errors import (
     NoSuchCoinError,
 )
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.link import WaitingBids
+from unchained.node.wallet.link import ChainSnapshots, WaitingBids
 from unchained.node.wallet.payment_request import Draft, draft_for
 from unchained.node.wallet.plan import Plan, Prepared, costs_of
 from unchained.node.wallet.records import Payee, WalletCoin
@@ -33,6 +39,7 @@ from unchained.node.wallet.spender import Spender
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.unsigned import size_bound
 from unchained.node.wallet.wallet_store import WalletStore
+from unchained.storage import schema
 
 REFUND_NEAR_ANCHORS: Final = 8
 """Anchors before the height of a refund from which on a claim is urgent."""
@@ -146,25 +153,44 @@ def worth_contesting(
 
 
 @told_as_damage()
-def driven_out(store: WalletStore) -> list[tuple[Txid, Lock]]:
+def driven_out(store: WalletStore, chain: ChainSnapshots) -> list[tuple[Txid, Lock]]:
     """Return the claims of the wallet that transfers of others have driven out of the mempool, each
-    with its contract's lock. A rival that pays the wallet itself, as a copy of it elsewhere may
-    send, drives nothing out."""
+    with its contract's lock. Another claim of the same coin drives nothing out: the wallet's own
+    key has signed it, in a copy of the wallet elsewhere."""
     rows = store.rows(
-        f"""SELECT DISTINCT outgoing.txid, lock, outgoing.raw, outgoing.created_ms
+        f"""SELECT DISTINCT outgoing.txid, lock, outgoing.raw, waiting.wid, outgoing.created_ms
             FROM contracts JOIN coins USING (lock)
             JOIN uses AS own USING (coin_id) JOIN outgoing ON outgoing.txid = own.txid
-            JOIN uses ON uses.coin_id = own.coin_id
+            JOIN uses ON uses.coin_id = own.coin_id JOIN waiting ON waiting.txid = uses.txid
             WHERE outgoing.height IS NULL AND state = 0
             AND outgoing.txid NOT IN (SELECT txid FROM waiting)
-            AND {_RIVAL} AND uses.txid NOT IN (SELECT txid FROM coins WHERE account >= 0)
-            ORDER BY outgoing.created_ms""",  # noqa: S608
+            AND {_RIVAL} ORDER BY outgoing.created_ms""",  # noqa: S608
     )
-    return [
-        (Txid(txid), Lock(lock))
-        for txid, lock, raw, _ in rows
+    contested = [
+        (Txid(txid), Lock(lock), wid)
+        for txid, lock, raw, wid, _ in rows
         if Transfer.from_bytes(raw).preimages
     ]
+    if not contested:
+        return []
+    terms = {lock: parse_condition(condition) for lock, condition, *_ in store.contracts()}
+    with chain.snapshot() as view:
+        taken = [
+            (txid, lock)
+            for txid, lock, wid in contested
+            # what is not there any more has left the mempool, as the wallet is about to read
+            if (raw := schema.TRANSFER.get(view, wid)) is not None
+            and not _claims(Transfer.from_bytes(raw), terms[lock])
+        ]
+    return list(dict.fromkeys(taken))
+
+
+def _claims(transfer: Transfer, terms: Condition) -> bool:
+    """Return whether what spends a coin under a hash-time-lock claims it: then the claim key has
+    signed it (Protocol §8.2), whatever else it spends and whom it pays."""
+    return isinstance(terms, HashTimeLockCondition) and any(
+        hashlib.sha256(preimage).digest() == terms.hash for preimage in transfer.preimages
+    )
 
 
 class ContractSpender(Spender):

@@ -19,6 +19,7 @@ from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import NO_TAG, TAG_SIZE, Paycode, encode_paycode
 from unchained.node.primitives.amounts import shortest
+from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.errors import InvoiceError
 from unchained.node.wallet.event_records import EventRecords
 from unchained.node.wallet.payment_request import PaymentRequest
@@ -65,10 +66,12 @@ class InvoicePayment(msgspec.Struct, frozen=True, gc=False):
 
 class Unconfirmed(msgspec.Struct, frozen=True, gc=False):
     """Paid invoices that have not had the votes that they ask for, each with the height of the
-    anchor that completed it. `after`: where to read on, None if these are the last."""
+    anchor that completed it. `after`: where to read on, None if these are the last. `last` is the
+    id of the last anchor that the wallet had read then, None if there was none."""
 
     invoices: tuple[tuple[Invoice, int], ...] = ()
     after: bytes | None = None
+    last: CoinId | None = None
 
 
 class InvoiceBook:
@@ -215,7 +218,12 @@ class InvoiceBook:
             height = paid_height(invoice, self.payments(invoice.tag))
             if height is not None:
                 found.append((invoice, height))
-        return Unconfirmed(tuple(found), rows[-1][0] if len(rows) == UNCONFIRMED_READ else None)
+        last = self._store.last_anchor()
+        return Unconfirmed(
+            tuple(found),
+            rows[-1][0] if len(rows) == UNCONFIRMED_READ else None,
+            None if last is None else CoinId(last[1]),
+        )
 
     @told_as_damage()
     def confirm(self, tags: Collection[bytes], now_ms: int) -> None:

@@ -71,7 +71,14 @@ class CoinProver(Protocol):
         """
 
 
-class ChainLink(RecentTransfers, CoinProver, Protocol):
+class ChainSnapshots(Protocol):
+    """The store of a chain."""
+
+    def snapshot(self) -> Snapshot:
+        """Return the chain's store as it is at this moment; blocks, in any thread."""
+
+
+class ChainLink(ChainSnapshots, RecentTransfers, CoinProver, Protocol):
     """The chain of one node, as wallets see it."""
 
     @property
@@ -85,9 +92,6 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
     async def wait_newer(self, next_event: int) -> ChainTip:
         """Return the present once its `next_event` differs from the one given."""
 
-    def snapshot(self) -> Snapshot:
-        """Return the chain's store as it is at this moment; blocks, in any thread."""
-
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         """Return what those of some transfers pay that wait in the mempool, and those that build on
         them."""
@@ -99,9 +103,10 @@ class ChainLink(RecentTransfers, CoinProver, Protocol):
         Raises `TransferRefusedError`.
         """
 
-    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
-        """Return, for each height that the main chain has, the votes of its anchor there (Protocol
-        §6)."""
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> Mapping[int, int]:
+        """Return, for each height at which the chain that ends in the anchor `last` has the main
+        chain's anchor, the votes of that (Protocol §6): `last` is the one that a wallet has read
+        last, and what was undone since has none."""
 
     async def fee_rate(self, target: int) -> int:
         """Return the rate (grains per byte of size) at which a transfer should be included within

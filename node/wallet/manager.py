@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.primitives.types import Lock, Txid
 from unchained.node.wallet.contract_spender import Race, driven_out, rivals_at
 from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
 from unchained.node.wallet.contracts import Contract
@@ -241,13 +242,16 @@ class WalletManager(WalletSender):
         if not entry.failure:
             await self._bid_again(entry)
 
+    def _driven_out(self, wallet: Wallet) -> list[tuple[Txid, Lock]]:
+        return driven_out(wallet.store, self._link)
+
     async def _bid_again(self, entry: OpenWallet) -> None:
         """Make claims again that a refund has driven out of the mempool, for more, as far as the
         fee does not look like a mistake; that takes a wallet that is unlocked."""
         name = entry.wallet.name
         not_bid: dict[bytes, str] = {}
         try:
-            for txid, lock in await self._on(entry, lambda opened: driven_out(opened.store)):
+            for txid, lock in await self._on(entry, self._driven_out):
                 try:
                     async with entry.sending:
                         await self._claim(entry, lock)

@@ -107,9 +107,16 @@ class Scanner:
 
     def cancel_rescan(self) -> None:
         """Give up reading again. What it has found stays."""
+        if self._store.number(_RESCAN_NEXT) is not None:
+            self._end_rescan()
+
+    def _end_rescan(self) -> None:
         with self._store.transaction():
             self._store.put_number(_RESCAN_FROM, None)
             self._store.put_number(_RESCAN_NEXT, None)
+            # what waits was read before these coins, and those of further accounts, were known
+            self._store.put_number(_EVENTS, None)
+            self._store.work_out_invoices()
 
     def advance(self, view: Reader, recent: RecentTransfers | None = None) -> ScanStep:
         """Take in one chunk of what the wallet has not seen of a snapshot; what is among the
@@ -168,13 +175,14 @@ class Scanner:
             return 0
         anchors = self._read(view, first, tip_height, follow=False)
         if first + anchors > tip_height:
-            self.cancel_rescan()
+            self._end_rescan()
         else:
             self._store.put_number(_RESCAN_NEXT, first + anchors)
         return anchors
 
     def _read(self, view: Reader, first: int, tip_height: int, *, follow: bool) -> int:
-        """Take in anchors from a height on, up to a chunk's worth; return how many."""
+        """Take in anchors from a height on, up to a chunk's worth; return how many. What is not
+        read to `follow` the chain is read again, once all of it was read."""
         anchors: list[tuple[int, bytes]] = []
         found: list[FoundCoin] = []
         listed: list[tuple[SizedTransfer, int | None, int]] = []
@@ -197,14 +205,51 @@ class Scanner:
             found += finds.found
             transfers.append((finds, at, time_ms))
             self._learn(finds.preimages)
-        spent = self._store.connect(
-            anchors if follow else (),
-            found,
-            transfers,
-            keep=self._network.max_reorg + EXTRA_ANCHORS,
-        )
-        self._touched += [coin.coin_id for coin in found] + spent
+        if follow:
+            keep = self._network.max_reorg + EXTRA_ANCHORS
+            changed = self._store.connect(anchors, found, transfers, keep=keep)
+        else:
+            last = first + len(anchors) - 1
+            changed = self._compare(view, (first, last, tip_height), found, transfers)
+        self._touched += [coin.coin_id for coin in found] + changed
         return len(anchors)
+
+    def _compare(
+        self,
+        view: Reader,
+        heights: tuple[int, int, int],
+        found: Sequence[FoundCoin],
+        transfers: Sequence[tuple[TransferFinds, int, int]],
+    ) -> list[bytes]:
+        """Take in what anchors hold that are read again, `heights` being those of the first and the
+        last of them and that of the tip; return what stands otherwise. What spends a coin of theirs
+        may have been read before the coin was known, so the chain's own record says whether it is
+        spent."""
+        first, last, tip_height = heights
+        histories = schema.HISTORY.get_many(view, [coin.coin_id for coin in found])
+        spent: dict[bytes, tuple[int, bytes]] = {
+            coin.coin_id: (history.spent_height, history.spent_by)
+            for coin, history in zip(found, histories, strict=True)
+            if history is not None and history.spent_by
+        }
+        changed = self._store.read_again(
+            first or None, last if last < tip_height else None, found, spent, transfers
+        )
+        listed = {finds.txid for finds, _, _ in transfers}
+        later = {spent[coin_id][1] for coin_id in changed if coin_id in spent} - listed
+        for txid in sorted(later):
+            self._note_spender(view, txid)
+        return changed
+
+    def _note_spender(self, view: Reader, txid: bytes) -> None:
+        """Note what the history tells of a transfer above what is read again."""
+        place = schema.TXID.get(view, txid)
+        if place is None:
+            raise schema.TXID.corrupt(schema.TXID.key(txid), "no place of what spends a coin")
+        _, anchor, _ = _anchor_at(view, place.height)
+        for sized in self._transfers(view, (place.wid,)):
+            finds = self._recogniser.transfer(sized, place.height, anchor.header.time)
+            self._store.put_transfer(finds, anchor.header.time)
 
     def _transfers(self, view: Reader, wids: Sequence[bytes]) -> Iterator[SizedTransfer]:
         """Yield those of some transfers that are there, in order."""

@@ -251,9 +251,10 @@ class WalletFollower:
             self._log.warning("wallet.not_confirmed", wallet=entry.wallet.name, why=str(error))
 
     async def _confirm_of(self, entry: OpenWallet, found: Unconfirmed) -> None:
-        if not found.invoices:
+        if not found.invoices or found.last is None:
             return
-        votes = await self._link.confirmations({height for _, height in found.invoices})
+        heights = {height for _, height in found.invoices}
+        votes = await self._link.confirmations(found.last, heights)
         enough = [
             invoice.tag
             for invoice, height in found.invoices

@@ -110,7 +110,7 @@ class WalletKeeper(WalletFollower):
     ) -> str:
         """Make the wallet of a backup anew, as it was called or as `name`, and open it; return its
         name. Its passphrase proves that it is the wallet that was backed up; with `allow_empty` it
-        has none. It follows the chain from where it was.
+        has none. It reads the chain from its birth on.
 
         Raises `BackupError`, `WalletExistsError`, `FileInTheWayError`, a `KeystoreError`, OSError.
         """

@@ -15,8 +15,9 @@ import msgspec
 
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId, Lock, Txid, Wid
+from unchained.node.wallet.chain_records import ChainRecords
 from unchained.node.wallet.errors import NoSuchCoinError, NoSuchTransferError
-from unchained.node.wallet.recogniser import FoundCoin, TransferFinds
+from unchained.node.wallet.recogniser import TransferFinds
 from unchained.node.wallet.records import (
     Balance,
     Origin,
@@ -27,175 +28,20 @@ from unchained.node.wallet.records import (
     WalletStoreStatistics,
 )
 from unchained.node.wallet.stored_values import told_as_damage
-from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING, SETTLE
-from unchained.node.wallet.user_records import UserRecords
+from unchained.node.wallet.tables import ACTIVE, FROZEN, LEAVING
 
 COLUMNS: Final = (
     "coin_id, account, origin, value, lock, txid, idx, height, time_ms, spent_height, spent_by, "
     f"{FROZEN}, {LEAVING}, secret"
 )
 
-# What a minted coin is worth depends on the chain that includes it.
-_UPSERT: Final = """
-INSERT INTO coins (
-    coin_id, account, origin, value, lock, txid, idx, height, time_ms, seen_ms, tag, secret
-) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (coin_id) DO UPDATE SET
-    height = coalesce(excluded.height, height),
-    value = excluded.value,
-    idx = excluded.idx,
-    time_ms = CASE WHEN excluded.height IS NULL THEN time_ms ELSE excluded.time_ms END
-"""
-
 _outgoing_note = msgspec.msgpack.Decoder(OutgoingNote)
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
 
-class WalletStore(UserRecords):
+class WalletStore(ChainRecords):
     """What one wallet knows. Raises `StoreDamagedError` from every method for a file that cannot be
     read."""
-
-    # What the chain says
-
-    def connect(
-        self,
-        anchors: Sequence[tuple[int, bytes]],
-        found: Sequence[FoundCoin],
-        transfers: Sequence[tuple[TransferFinds, int, int]],
-        *,
-        keep: int,
-    ) -> list[bytes]:
-        """Take in what anchors bring; return the ids of coins of the wallet that they spend.
-
-        `transfers` are of everyone, each with height and time (ms) of its anchor; the coins that
-        they bring are among the `found`. The last `keep` anchors' ids are kept.
-        """
-        spent: list[bytes] = []
-        with self.transaction():
-            self.put_coins(found)
-            for finds, height, time_ms in transfers:
-                ours = [coin for coin in finds.spends if self._spend(coin, finds.txid, height)]
-                if ours or finds.found:
-                    self._put_transfer(finds, time_ms)
-                spent += ours
-            self.run_many(
-                "UPDATE outgoing SET height = ? WHERE txid = ?",
-                ((height, finds.txid) for finds, height, _ in transfers),
-            )
-            self.run_many("INSERT OR REPLACE INTO anchors VALUES (?, ?)", anchors)
-            if anchors:
-                self.run("DELETE FROM anchors WHERE height <= ?", anchors[-1][0] - keep)
-        return spent
-
-    def _put_transfer(self, finds: TransferFinds, time_ms: int) -> None:
-        """Note what the history tells of a transfer that touches the wallet."""
-        self.run(
-            """INSERT INTO transfers VALUES (?, ?, ?, ?)
-               ON CONFLICT (txid) DO UPDATE SET time_ms = excluded.time_ms""",
-            finds.txid,
-            time_ms,
-            finds.fee,
-            msgspec.msgpack.encode(finds.others()),
-        )
-
-    def put_coins(self, found: Sequence[FoundCoin]) -> None:
-        """Take in coins; those that are there already get the new height, if there is one."""
-        with self.transaction():
-            self.run_many(
-                _UPSERT,
-                (
-                    (
-                        coin.coin_id,
-                        coin.account,
-                        int(coin.origin),
-                        coin.value,
-                        coin.lock,
-                        coin.txid,
-                        coin.index,
-                        coin.height,
-                        coin.time_ms,
-                        coin.time_ms,
-                        self.sealer.pseudonym(coin.tag),
-                        self.sealer.seal((coin.salt, coin.tag, coin.memo), coin.coin_id),
-                    )
-                    for coin in found
-                ),
-            )
-
-    def _spend(self, coin_id: bytes, txid: bytes, height: int) -> bool:
-        return (
-            self.run(
-                "UPDATE coins SET spent_height = ?, spent_by = ? WHERE coin_id = ?",
-                height,
-                txid,
-                coin_id,
-            )
-            > 0
-        )
-
-    def rewind(self, height: int) -> None:
-        """Forget what anchors above a height brought; what they held waits again."""
-        with self.transaction():
-            # Of what a transfer of the wallet spends it is remembered that the chain has it not.
-            self.run(
-                """DELETE FROM coins WHERE height > ? AND origin = 0
-                   AND coin_id NOT IN (SELECT coin_id FROM uses)""",
-                height,
-            )
-            self.run("UPDATE coins SET height = NULL WHERE height > ?", height)
-            self.run(
-                "UPDATE coins SET spent_height = NULL, spent_by = x'' WHERE spent_height > ?",
-                height,
-            )
-            self.run("UPDATE outgoing SET height = NULL WHERE height > ?", height)
-            self.run("DELETE FROM anchors WHERE height > ?", height)
-
-    def set_waiting(self, wid: bytes, finds: TransferFinds | None, time_ms: int = 0) -> bool:
-        """Note that a transfer waits in the mempool since a time, with what it brings; None: it
-        does not.
-
-        Returns whether it touches the wallet.
-        """
-        with self.transaction():
-            if finds is None:
-                return self.run("DELETE FROM waiting WHERE wid = ?", wid) > 0
-            ours = [coin_id for coin_id in finds.spends if self._knows(coin_id)]
-            if not ours and not finds.found:
-                return False
-            self.put_coins(finds.found)
-            self._put_transfer(finds, time_ms)
-            self.run_many(
-                "INSERT OR IGNORE INTO uses VALUES (?, ?)",
-                ((coin_id, finds.txid) for coin_id in ours),
-            )
-            self.run("INSERT OR REPLACE INTO waiting VALUES (?, ?)", finds.txid, wid)
-        return True
-
-    def _knows(self, coin_id: bytes) -> bool:
-        return bool(self.rows("SELECT 1 FROM coins WHERE coin_id = ?", coin_id))
-
-    def clear_waiting(self) -> None:
-        """Forget which transfers wait in the mempool: it will be read whole."""
-        self.run("DELETE FROM waiting")
-
-    def settle(self) -> None:
-        """Find out which transfers of the wallet cannot come any more, or can again; forget
-        coins that nothing is going to bring."""
-        with self.transaction():
-            # what builds on a transfer that cannot come cannot come either, and so on
-            while self.run(SETTLE):
-                pass
-            self.run(
-                """DELETE FROM uses WHERE txid NOT IN (SELECT txid FROM waiting)
-                   AND txid NOT IN (SELECT txid FROM outgoing)"""
-            )
-            # but for what its transfers spend: as long as that is not back, they cannot come
-            self.run(
-                """DELETE FROM coins WHERE height IS NULL
-                   AND txid NOT IN (SELECT txid FROM waiting)
-                   AND txid NOT IN (SELECT txid FROM outgoing)
-                   AND coin_id NOT IN (SELECT coin_id FROM uses)"""
-            )
 
     # Coins
 
@@ -390,7 +236,7 @@ class WalletStore(UserRecords):
         self.note_spent(sized.txid, sized.transfer)
         with self.transaction():
             self.put_coins(finds.found)
-            self._put_transfer(finds, created_ms)
+            self.put_transfer(finds, created_ms)
             self.run(
                 "INSERT OR REPLACE INTO outgoing VALUES (?, ?, ?, ?, NULL, 0, ?, ?)",
                 sized.txid,
@@ -421,11 +267,6 @@ class WalletStore(UserRecords):
             self.run("DELETE FROM requests WHERE txid = ?", txid)
             self.settle()
 
-    @told_as_damage()
-    def include(self, txid: bytes, height: int) -> None:
-        """Note that the main chain includes a transfer of the wallet."""
-        self.run("UPDATE outgoing SET height = ? WHERE txid = ?", height, txid)
-
     def abandon(self, txid: bytes) -> None:
         """Free the coins of a transfer that is not on the chain. Raises `NoSuchTransferError`."""
         changed = self.run(
@@ -451,6 +292,18 @@ class WalletStore(UserRecords):
     def waiting_outgoing(self) -> list[Outgoing]:
         """Return the transfers that the wallet made and still expects on the chain, by time."""
         return self._outgoing_where("height IS NULL AND state = 0")
+
+    def all_outgoing(self) -> list[Outgoing]:
+        """Return all transfers that the wallet made, by time."""
+        return self._outgoing_where("1")
+
+    def put_states(self, made: Sequence[Outgoing]) -> None:
+        """Let transfers of the wallet stand as they did when they were read."""
+        with self.transaction():
+            self.run_many(
+                "UPDATE outgoing SET state = ? WHERE txid = ?",
+                ((int(known.state), known.txid) for known in made),
+            )
 
     @told_as_damage()
     def unheard(self) -> list[Outgoing]:

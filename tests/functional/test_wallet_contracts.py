@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
-from unchained.node.primitives.transfer import Transfer
+from unchained.node.consensus.policy import DUST
+from unchained.node.crypto.addresses import address_lock, decode_address
+from unchained.node.primitives.transfer import Output, Transfer
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Race, Rivals
@@ -140,6 +143,40 @@ async def bid_against(node: WalletNode, made: HashTimeLock, fee: Fee) -> Transfe
     proven = await node.wallets.call("alice", lambda a: a.finish(rival))
     assert await node.chain.submit_transfer(proven)
     return proven.sized.transfer
+
+
+async def test_dust_for_the_claimer_does_not_keep_a_claim_from_being_bid_again(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 2)
+        lock = made.contract.lock
+        first = await node.wallets.claim("bob", lock)
+        await node.settle()
+        rival = await node.wallets.call(
+            "alice",
+            lambda a: a.spender.from_contract(
+                made.contract, Fee(rate=4, allow_high=True), rivals=_all_coins(a, lock)
+            ),
+        )
+        (taken,) = rival.unsigned.outputs
+        to_bob = address_lock(decode_address(REG, node.wallets.wallet("bob").address()))
+        unsigned = msgspec.structs.replace(
+            rival.unsigned,
+            outputs=(
+                msgspec.structs.replace(taken, value=taken.value - DUST),
+                Output(DUST, to_bob, b""),
+            ),
+            payees=(),
+        )
+        proven = await node.wallets.call(
+            "alice", lambda a: a.finish(msgspec.structs.replace(rival, unsigned=unsigned))
+        )
+        assert await node.chain.submit_transfer(proven)
+        await node.settle()
+        again = await waiting_claim(node)
+        assert again.replaces == first.txid
+        assert again.fee > proven.sized.transfer.fee
 
 
 def not_bid_again(node: WalletNode) -> list[str]:

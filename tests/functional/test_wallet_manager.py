@@ -383,8 +383,8 @@ class Refuses:
     async def waiting(self, txids: Collection[bytes]) -> WaitingBids:
         return await self._link.waiting(txids)
 
-    async def confirmations(self, heights: Collection[int]) -> Mapping[int, int]:
-        return await self._link.confirmations(heights)
+    async def confirmations(self, last: CoinId, heights: Collection[int]) -> Mapping[int, int]:
+        return await self._link.confirmations(last, heights)
 
     async def fee_rate(self, target: int) -> int:
         return await self._link.fee_rate(target)

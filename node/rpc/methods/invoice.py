@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
@@ -20,7 +20,7 @@ from unchained.node.rpc.methods.history_shapes import (
     InvoiceStatusName,
 )
 from unchained.node.rpc.methods.parameters import Limit, Offset
-from unchained.node.rpc.methods.votes import votes_at
+from unchained.node.rpc.methods.votes import Confirmations, anchors_at, votes_at
 from unchained.node.rpc.methods.wallet_shapes import Account, WalletName
 from unchained.node.wallet.invoices import (
     DEFAULT_CONFIRMATIONS,
@@ -48,13 +48,18 @@ InvoiceLife = Annotated[
 ]
 
 
-_Looked = tuple[Invoice, PaymentRequest, list[InvoicePayment]]
+class _Looked(msgspec.Struct, frozen=True):
+    """Invoices, what asks for each and what was paid to it; and height and id of the last anchor
+    that the wallet had read then."""
+
+    invoices: list[tuple[Invoice, PaymentRequest, list[InvoicePayment]]]
+    last: tuple[int, bytes] | None
 
 
 class InvoiceRoom:
     """Methods that ask for payments and say what came of it."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries, clock: Clock) -> None:
+    def __init__(self, wallets: WalletManager, queries: Confirmations, clock: Clock) -> None:
         self._wallets = wallets
         self._queries = queries
         self._clock = clock
@@ -97,9 +102,9 @@ class InvoiceRoom:
                     expires_ms=None if seconds is None else now_ms + 1_000 * seconds,
                     tag=None if invoice is None else bytes.fromhex(invoice),
                 )
-                return _look(opened, made)
+                return _look(opened, [made])
 
-        return (await self._describe([await self._wallets.change(wallet, work)]))[0]
+        return (await self._describe(await self._wallets.change(wallet, work)))[0]
 
     @method("wallet.invoices", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text("Return a wallet's invoices and the payments to each, the latest invoice first.")
@@ -116,8 +121,8 @@ class InvoiceRoom:
     ) -> list[InvoiceInfo]:
         wanted = [INVOICE_STATUSES[name] for name in status] or list(INVOICE_STATUSES.values())
 
-        def work(opened: Wallet) -> list[_Looked]:
-            return [_look(opened, one) for one in opened.invoices.page(wanted, limit, offset)]
+        def work(opened: Wallet) -> _Looked:
+            return _look(opened, opened.invoices.page(wanted, limit, offset))
 
         return await self._describe(await self._wallets.change(wallet, work))
 
@@ -125,9 +130,9 @@ class InvoiceRoom:
     @user_text("Return one invoice and the payments to it.")
     async def get(self, invoice: InvoiceId, wallet: WalletName = DEFAULT_WALLET) -> InvoiceInfo:
         def work(opened: Wallet) -> _Looked:
-            return _look(opened, opened.invoices.get(bytes.fromhex(invoice)))
+            return _look(opened, [opened.invoices.get(bytes.fromhex(invoice))])
 
-        return (await self._describe([await self._wallets.change(wallet, work)]))[0]
+        return (await self._describe(await self._wallets.change(wallet, work)))[0]
 
     @method("wallet.cancel_invoice", Access.FULL, scope=Scope.INVOICE, errors=(WalletRefusedError,))
     @user_text(
@@ -140,21 +145,20 @@ class InvoiceRoom:
         now_ms = self._clock.now_ms()
 
         def work(opened: Wallet) -> _Looked:
-            return _look(opened, opened.invoices.cancel(bytes.fromhex(invoice), now_ms))
+            return _look(opened, [opened.invoices.cancel(bytes.fromhex(invoice), now_ms)])
 
-        return (await self._describe([await self._wallets.change(wallet, work)]))[0]
+        return (await self._describe(await self._wallets.change(wallet, work)))[0]
 
-    async def _describe(self, looked: list[_Looked]) -> list[InvoiceInfo]:
-        tip = self._wallets.tip_height
+    async def _describe(self, looked: _Looked) -> list[InvoiceInfo]:
         completed = [
             paid_height(invoice, payments) if invoice.status.is_paid else None
-            for invoice, _, payments in looked
+            for invoice, _, payments in looked.invoices
         ]
-        heights = [payment.height for _, _, payments in looked for payment in payments]
+        heights = [payment.height for _, _, payments in looked.invoices for payment in payments]
         votes = dict(
             zip(
                 (wanted := [*completed, *heights]),
-                await votes_at(self._queries, wanted),
+                await votes_at(self._queries, looked.last, wanted),
                 strict=True,
             )
         )
@@ -168,12 +172,21 @@ class InvoiceRoom:
                 ],
                 more_payments=max(0, len(payments) - PAYMENTS_SHOWN),
                 confirmations=votes[height],
-                anchors=0 if height is None else max(0, tip - height + 1),
+                anchors=anchors_at(looked.last, height),
             )
-            for (invoice, request, payments), height in zip(looked, completed, strict=True)
+            for (invoice, request, payments), height in zip(looked.invoices, completed, strict=True)
         ]
 
 
-def _look(wallet: Wallet, invoice: Invoice) -> _Looked:
-    request = invoice_request(invoice, wallet.account(invoice.account), wallet.network)
-    return invoice, request, wallet.invoices.payments(invoice.tag)
+def _look(wallet: Wallet, found: Sequence[Invoice]) -> _Looked:
+    return _Looked(
+        [
+            (
+                invoice,
+                invoice_request(invoice, wallet.account(invoice.account), wallet.network),
+                wallet.invoices.payments(invoice.tag),
+            )
+            for invoice in found
+        ],
+        wallet.store.last_anchor(),
+    )

@@ -319,19 +319,18 @@ class WalletRoom:
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[OwnCoin]:
-        def look(opened: Wallet) -> list[tuple[OwnCoin, int | None]]:
+        def look(opened: Wallet) -> tuple[list[OwnCoin], tuple[int, bytes] | None]:
             index = None if account is None else opened.account_index(account)
             found = opened.store.coins(index, spent=spent, limit=limit, offset=offset)
             return [
-                (OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0), coin.height)
-                for coin in found
-            ]
+                OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0) for coin in found
+            ], opened.store.last_anchor()
 
-        listed = await self._wallets.call(wallet, look)
-        votes = await votes_at(self._queries, [height for _, height in listed])
+        listed, last = await self._wallets.call(wallet, look)
+        votes = await votes_at(self._queries, last, [coin.height for coin in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)
-            for (coin, _), count in zip(listed, votes, strict=True)
+            for coin, count in zip(listed, votes, strict=True)
         ]
 
     @method("wallet.label", Access.FULL, errors=(WalletRefusedError,))

@@ -8,7 +8,6 @@ from typing import Annotated
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.chain.queries import ChainQueries
 from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Hash
@@ -21,7 +20,7 @@ from unchained.node.rpc.methods.history_shapes import (
     WalletTransfer,
 )
 from unchained.node.rpc.methods.parameters import MAX_NUMBER, Limit, Offset
-from unchained.node.rpc.methods.votes import votes_at
+from unchained.node.rpc.methods.votes import Confirmations, anchors_at, votes_at
 from unchained.node.rpc.methods.wallet_shapes import Account, OwnCoin, WalletName
 from unchained.node.wallet.history import HistoryFilter
 from unchained.node.wallet.keystore import DEFAULT_WALLET
@@ -34,11 +33,14 @@ Moment = Annotated[int, msgspec.Meta(ge=0, le=MAX_NUMBER)]
 Since = Annotated[Moment, msgspec.Meta(description="entries from this time on (ms since 1970)")]
 Until = Annotated[Moment, msgspec.Meta(description="entries before this time (ms since 1970)")]
 
+_Found = tuple[list[HistoryEntry], tuple[int, bytes] | None]
+"""Entries, and height and id of the last anchor that the wallet had read then."""
+
 
 class HistoryRoom:
     """Methods that tell what has happened to a wallet."""
 
-    def __init__(self, wallets: WalletManager, queries: ChainQueries) -> None:
+    def __init__(self, wallets: WalletManager, queries: Confirmations) -> None:
         self._wallets = wallets
         self._queries = queries
 
@@ -71,16 +73,17 @@ class HistoryRoom:
         kind_of = {name: kind for kind, name in KIND_NAMES.items()}
         chosen = tuple(map(kind_of.__getitem__, kinds)) or tuple(HistoryKind)
 
-        def work(opened: Wallet) -> list[HistoryEntry]:
+        def work(opened: Wallet) -> _Found:
             index = None if account is None else opened.account_index(account)
-            return opened.history(
+            found = opened.history(
                 limit,
                 offset,
                 wanted=HistoryFilter(index, since, until, chosen, label),
                 after=None if after is None else bytes(after),
             )
+            return found, opened.store.last_anchor()
 
-        return await self._items(await self._wallets.change(wallet, work))
+        return await self._items(*await self._wallets.change(wallet, work))
 
     @method("wallet.mined", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return what a wallet mined on each day (UTC), the latest first.")
@@ -121,14 +124,15 @@ class HistoryRoom:
         wallet: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
     ) -> HistoryPart:
-        def work(opened: Wallet) -> tuple[list[HistoryEntry], int, bool]:
+        def work(opened: Wallet) -> tuple[_Found, int, bool]:
             found = opened.history_book.changed_since(sequence, limit + 1)
             more = len(found) > limit
             found = found[:limit]
-            return found, found[-1].changed if more else opened.events.last, more
+            following = found[-1].changed if more else opened.events.last
+            return (found, opened.store.last_anchor()), following, more
 
         found, following, more = await self._wallets.change(wallet, work)
-        return HistoryPart(await self._items(found), following, more)
+        return HistoryPart(await self._items(*found), following, more)
 
     @method("wallet.transfer", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(
@@ -140,22 +144,23 @@ class HistoryRoom:
         txid: Annotated[Hash, msgspec.Meta(description="of the transfer")],
         wallet: WalletName = DEFAULT_WALLET,
     ) -> WalletTransfer:
-        def work(opened: Wallet) -> WalletTransfer:
+        def work(opened: Wallet) -> tuple[WalletTransfer, tuple[int, bytes] | None]:
             entry = opened.history_book.entry(bytes(txid))
             made = opened.store.outgoing_or_none(bytes(txid))
             brought, spent = opened.store.coins_of(bytes(txid))
-            return WalletTransfer(
+            found = WalletTransfer(
                 HistoryItem.of(entry, 0),
                 0,
                 Hash(made.replaces) if made is not None and made.replaces else None,
                 [_coin(opened, coin) for coin in brought],
                 [_coin(opened, coin) for coin in spent],
             )
+            return found, opened.store.last_anchor()
 
-        found = await self._wallets.change(wallet, work)
+        found, last = await self._wallets.change(wallet, work)
         height = found.entry.height
         heights = [height, *(coin.height for coin in (*found.coins, *found.spent))]
-        votes, *each = await votes_at(self._queries, heights)
+        votes, *each = await votes_at(self._queries, last, heights)
         coins = [
             msgspec.structs.replace(coin, confirmations=count)
             for coin, count in zip((*found.coins, *found.spent), each, strict=True)
@@ -163,14 +168,16 @@ class HistoryRoom:
         brought = len(found.coins)
         return WalletTransfer(
             msgspec.structs.replace(found.entry, confirmations=votes),
-            0 if height is None else max(0, self._wallets.tip_height - height + 1),
+            anchors_at(last, height),
             found.replaces,
             coins[:brought],
             coins[brought:],
         )
 
-    async def _items(self, found: list[HistoryEntry]) -> list[HistoryItem]:
-        votes = await votes_at(self._queries, [entry.height for entry in found])
+    async def _items(
+        self, found: list[HistoryEntry], last: tuple[int, bytes] | None
+    ) -> list[HistoryItem]:
+        votes = await votes_at(self._queries, last, [entry.height for entry in found])
         return [HistoryItem.of(entry, count) for entry, count in zip(found, votes, strict=True)]
 
 

@@ -80,7 +80,7 @@ READS: dict[str, Callable[[ChainView, list[Coin]], object]] = {
     "where an old anchor stands": lambda view, anchors: anchor_reads.anchor_place(
         view, anchors[2], 0
     ),
-    "confirmations": lambda view, _: anchor_reads.confirmations(view, [1, 2]),
+    "confirmations": lambda view, anchors: anchor_reads.confirmations(view, anchors[-1].id, [1, 2]),
 }
 
 

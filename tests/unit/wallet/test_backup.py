@@ -34,7 +34,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
-from unchained.node.wallet.records import InvoiceStatus, OutgoingState, Payee
+from unchained.node.wallet.records import HistoryEntry, InvoiceStatus, OutgoingState, Payee
 from unchained.node.wallet.replacement import standing
 from unchained.node.wallet.tables import Sealer
 from unchained.node.wallet.wallet import Wallet
@@ -43,13 +43,22 @@ UNC = 10**8
 
 
 @pytest.fixture
-def wallet(tmp_path: Path) -> Wallet:
+def chain() -> WalletChain:
+    return WalletChain()
+
+
+def known(wallet: Wallet) -> list[HistoryEntry]:
+    """Return a wallet's history, apart from what tells when it was told."""
+    return [msgspec.structs.replace(entry, changed=0) for entry in wallet.history()]
+
+
+@pytest.fixture
+def wallet(tmp_path: Path, chain: WalletChain) -> Wallet:
     """A wallet on disk with labels, a payee, a contract and a payment."""
     directory = tmp_path / "wallets"
     save_new(Keystore.create(REG, new_secret(), "pass", cost=CHEAP, accounts=2), directory, "w")
     made = Wallet.open(directory, "w", REG)
     made.unlock("pass")
-    chain = WalletChain()
     purse = Purse(chain, made)
     chain.grow(3, purse.mine_to)
     purse.sync()
@@ -67,7 +76,7 @@ def wallet(tmp_path: Path) -> Wallet:
     return made
 
 
-def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
+def test_brings_everything_back(wallet: Wallet, chain: WalletChain, tmp_path: Path) -> None:
     path = tmp_path / "backup"
     assert write_backup(wallet, path) == path.stat().st_size
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -80,8 +89,10 @@ def test_brings_everything_back(wallet: Wallet, tmp_path: Path) -> None:
     with pytest.raises(WrongPassphraseError):
         again.unlock("other")
     again.unlock("pass")
+    assert again.balance().on_chain == 0
+    Purse(chain, again).sync()
     assert again.balance() == wallet.balance()
-    assert again.history() == wallet.history()
+    assert known(again) == known(wallet)
     assert [entry.label for entry in again.history() if entry.label] == ["May"]
     (swap,) = again.contracts()
     assert [msgspec.structs.replace(swap, confirmed=True)] == wallet.contracts()
@@ -195,6 +206,72 @@ def test_its_passphrase_proves_whose_addresses_it_shows(wallet: Wallet, tmp_path
         with pytest.raises(EmptyPassphraseError):
             with_keys(without).prove(REG, "")
         with_keys(without).prove(REG, "", allow_empty=True)
+
+
+INVENT = """
+    UPDATE coins SET value = value * 1000 WHERE height = 2;
+    UPDATE coins SET spent_height = 2, spent_by = zeroblob(32) WHERE height = 1;
+    UPDATE coins SET account = 1, height = 2 WHERE height = 3;
+    UPDATE coins SET height = 1 << 40 WHERE txid != x'';
+    INSERT INTO coins SELECT randomblob(32), account, origin, value, lock, txid, idx, 1, time_ms,
+        NULL, x'', secret, tag, seen_ms FROM coins WHERE origin = 0 LIMIT 1;
+    INSERT INTO coins SELECT randomblob(32), account, origin, value, lock, txid, idx, -7, time_ms,
+        NULL, x'', secret, tag, seen_ms FROM coins WHERE origin = 0 LIMIT 1;
+    INSERT INTO coins SELECT randomblob(32), account, origin, value, lock, txid, idx, 1 << 40,
+        time_ms, NULL, x'', secret, tag, seen_ms FROM coins WHERE origin = 0 LIMIT 1;
+    UPDATE outgoing SET height = 2;
+    UPDATE history SET received = received * 7;
+    UPDATE invoices SET status = 2, received = 12500000, confirmed = 1;
+    DELETE FROM dirty;
+    DELETE FROM dirty_tags;
+"""
+"""What hides coins of a wallet, and shows others, a payment and a paid invoice that there are not.
+"""
+
+
+def test_an_altered_backup_shows_what_the_chain_says(
+    wallet: Wallet, chain: WalletChain, tmp_path: Path
+) -> None:
+    path = tmp_path / "backup"
+    altered(wallet, path, INVENT)
+    read_backup(path, REG).restore(tmp_path / "elsewhere", "again", REG)
+    with contextlib.closing(Wallet.open(tmp_path / "elsewhere", "again", REG)) as again:
+        assert again.balance().on_chain == 0
+        assert [invoice.status for invoice in again.invoices.page(list(InvoiceStatus), 9)] == [
+            InvoiceStatus.OPEN
+        ]
+        assert again.events.last == 0
+        Purse(chain, again).sync()
+        assert again.balance() == wallet.balance()
+        assert known(again) == known(wallet)
+        assert again.store.coins(spent=True) == wallet.store.coins(spent=True)
+        assert again.invoices.page(list(InvoiceStatus), 9) == wallet.invoices.page(
+            list(InvoiceStatus), 9
+        )
+        assert again.events.log_id != wallet.events.log_id
+    wallet.close()
+
+
+def test_reading_all_of_the_chain_again_makes_coins_what_it_says(
+    wallet: Wallet, chain: WalletChain
+) -> None:
+    coins, balance = wallet.store.coins(spent=True), wallet.balance()
+    entries, invoices = known(wallet), wallet.invoices.page(list(InvoiceStatus), 9)
+    for change in INVENT.split(";")[:-1]:
+        wallet.store.run(change)
+    assert wallet.balance() != balance
+    wallet.rescan(0)
+    Purse(chain, wallet).sync()
+    assert wallet.store.coins(spent=True) == coins
+    assert wallet.balance() == balance
+    assert known(wallet) == entries
+    assert wallet.invoices.page(list(InvoiceStatus), 9) == invoices
+    # and what was sound it leaves alone
+    told = wallet.events.last
+    wallet.rescan(0)
+    Purse(chain, wallet).sync()
+    assert wallet.events.last == told
+    wallet.close()
 
 
 def altered(wallet: Wallet, path: Path, sql: str) -> None:

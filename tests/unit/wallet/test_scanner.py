@@ -11,6 +11,7 @@ from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet, res
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.crypto.addresses import address_lock
 from unchained.node.primitives.types import CoinId, Lock
+from unchained.node.wallet import scanner
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import (
     KeystoreCorruptError,
@@ -190,6 +191,70 @@ def test_a_rescan_shows_progress_and_can_be_cancelled() -> None:
     progress = a.sync()
     assert progress.rescan_next is None
     assert a.balance == before
+
+
+def learns_an_account(wallet: Wallet, secret: SpendSecret) -> None:
+    """Let a wallet of one account have a second, whose coins take a rescan."""
+    wallet.keystore = Keystore.create(REG, secret, "pass", accounts=2, cost=CHEAP)
+    wallet._load_keys()
+    wallet.unlock("pass")
+
+
+def test_what_a_rescan_finds_is_spent_where_it_was_spent_above_also_if_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 3)
+    chain = WalletChain()
+    (b,), secret = purses(chain, 1), new_secret()
+    a = Purse(chain, cheap_wallet(secret=secret))
+    wide = Purse(chain, cheap_wallet(secret=secret, accounts=2))
+    chain.mine(wide.wallet.payout(1).lock_for)
+    chain.grow(5)
+    wide.sync()
+    swept = wide.send(wide.wallet.spender.sweep(b.wallet.paycode(), Fee(1), account=1)[0])
+    chain.grow(3)
+    sync(a, wide)
+    learns_an_account(a.wallet, secret)
+    a.wallet.rescan()
+    with chain.snapshot() as view:
+        step = a.wallet.advance(view)
+        assert step.progress.rescan_next == 3
+        (coin,) = a.wallet.store.coins(spent=True)
+        assert (coin.spent_height, coin.spent_by) == (7, swept.txid)
+        assert a.wallet.balance(1).on_chain == 0
+        a.wallet.cancel_rescan()
+    assert a.sync().caught_up
+    assert a.wallet.balance(1) == wide.wallet.balance(1)
+    (entry,) = (entry for entry in a.wallet.history() if entry.key == swept.txid)
+    (known,) = (entry for entry in wide.wallet.history() if entry.key == swept.txid)
+    assert (entry.height, entry.time_ms) == (known.height, known.time_ms)
+    assert (entry.sent, entry.fee) == (known.sent, known.fee)
+    # read to the end it knows the same
+    a.wallet.rescan()
+    assert a.sync().caught_up
+    assert a.wallet.store.coins(spent=True) == wide.wallet.store.coins(spent=True)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_what_waits_is_known_of_coins_that_a_rescan_finds(cancelled: bool) -> None:
+    chain = WalletChain()
+    (b,), secret = purses(chain, 1), new_secret()
+    a = Purse(chain, cheap_wallet(secret=secret))
+    wide = Purse(chain, cheap_wallet(secret=secret, accounts=2))
+    chain.mine(wide.wallet.payout(1).lock_for)
+    chain.grow(600)
+    wide.sync()
+    wide.send(wide.wallet.spender.sweep(b.wallet.paycode(), Fee(1), account=1)[0])
+    sync(a)
+    learns_an_account(a.wallet, secret)
+    a.wallet.rescan()
+    if cancelled:
+        with chain.snapshot() as view:
+            assert a.wallet.advance(view).progress.rescan_next == 512
+        a.wallet.cancel_rescan()
+    sync(a)
+    assert a.wallet.balance(1).confirmed == 0
+    assert a.wallet.balance(1).leaving == UNC
 
 
 def test_a_rescan_that_goes_on_is_not_cut_short_by_one_that_begins_higher() -> None:

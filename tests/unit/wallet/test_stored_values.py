@@ -85,7 +85,7 @@ class Scene:
             store.coins(spent=True)
             store.unheard()
             store.statistics()
-            driven_out(store)
+            driven_out(store, self.chain)
             wallet.invoices.page(list(InvoiceStatus), 9)
             wallet.invoices.unconfirmed()
             wallet.invoices.next_expiry_ms()
