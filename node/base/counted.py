@@ -21,7 +21,7 @@ class Counts(Protocol[S_co]):
 class Counted(Protocol):
     """A part of the process or the node that gives a snapshot of what it counts."""
 
-    def statistics(self) -> object:
+    def statistics(self) -> msgspec.Struct:
         """Return the snapshot, a frozen value."""
 
 

@@ -24,14 +24,12 @@ from typing import Any, Literal, Protocol, TextIO, cast
 import msgspec
 import structlog
 import trio
-from rich.console import Console
-from rich.text import Text
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.line_limits import LineLimits
 from unchained.node.base.log_file import FileLimits, RotatingFile
-from unchained.node.base.terminal_text import harmless, json_line
+from unchained.node.base.terminal_text import json_line
 
 Level = Literal["debug", "info", "warning", "error", "critical"]
 LEVELS: dict[str, int] = {
@@ -152,49 +150,6 @@ class JsonLines:
     def close(self) -> None:
         """Flush the stream, which stays open."""
         self._stream.flush()
-
-
-_STYLES: Mapping[str, str] = {
-    "debug": "dim",
-    "info": "green",
-    "warning": "yellow",
-    "error": "bold red",
-    "critical": "bold white on red",
-}
-_HIDDEN = frozenset({"time", "level", "event", "task", "service", "traceback"})
-
-
-def event_line(event: Event, *, live: bool = False) -> Text:
-    """Return one coloured line for an event, for people; `live`: on the terminal of the process
-    that it is of."""
-    level = str(event["level"])
-    # A failure that ends the node is its process's last line on stderr: there it would stand twice.
-    is_said = live and event["event"] == "node.stopped" and "traceback" in event
-    hidden = _HIDDEN | {"error"} if is_said else _HIDDEN
-    line = Text()
-    line.append(f"{event['time']!s:.19} ".replace("T", " "), "dim")
-    line.append(f"{level:8}", _STYLES.get(level, ""))
-    line.append(f" {event['event']!s:20}", "bold")
-    for name, value in event.items():
-        if name not in hidden:
-            line.append(f" {name}=", "cyan")
-            # Control characters of others, such as a peer's version string, stay harmless.
-            line.append(harmless(str(value)))
-    return line
-
-
-class Terminal:
-    """One coloured line for an event, for people, without tracebacks: those go to the file."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    def write(self, event: Event) -> None:
-        """Print one line, wrapped where the terminal ends."""
-        self._console.print(event_line(event, live=True), soft_wrap=True, highlight=False)
-
-    def close(self) -> None:
-        """Leave the terminal as it is."""
 
 
 class LogStatistics(msgspec.Struct, frozen=True):
@@ -360,13 +315,21 @@ def open_logs(
         sinks.append(Sink("terminal", screen))
     elif stream is not None:
         terminal = stream.isatty() and not json
-        output = Terminal(Console(file=stream)) if terminal else JsonLines(stream)
-        sinks.append(Sink("terminal", output))
+        sinks.append(Sink("terminal", _on_terminal(stream) if terminal else JsonLines(stream)))
     logs = Logs(sinks, clock, level)
     try:
         yield logs
     finally:
         logs.close()
+
+
+def _on_terminal(stream: TextIO) -> LogOutput:
+    # Only here: who draws nothing does without what draws.
+    from rich.console import Console
+
+    from unchained.node.base.log_lines import Terminal
+
+    return Terminal(Console(file=stream))
 
 
 class _Forward(logging.Handler):

@@ -19,11 +19,11 @@ from unchained.node.cli.pay import (
     HighFeeOption,
     OutputOption,
     RateOption,
-    SpendCommand,
     carry_out,
 )
 from unchained.node.cli.payees import payment
 from unchained.node.cli.sign import write_unsigned
+from unchained.node.cli.spend_command import SpendCommand
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

@@ -19,7 +19,7 @@ from unchained.node.cli.passphrases import (
     try_passphrase,
 )
 from unchained.node.cli.questions import ask_text
-from unchained.node.cli.tables import print_fields
+from unchained.node.cli.tables import print_fields, say
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,
@@ -146,25 +146,25 @@ def delete(
 def print_lost(found: dict[str, Any]) -> None:
     """Say what goes with a wallet."""
     if found["damage"]:
-        typer.echo(
+        say(
             f"What {found['wallet']} has is not known, since it cannot be read: {found['damage']}",
             err=True,
         )
-        typer.echo("Only its 24 words or a backup bring it back.", err=True)
+        say("Only its 24 words or a backup bring it back.", err=True)
         return
-    typer.echo(
+    say(
         f"{found['wallet']} has {found['total']} UNC on the chain and {found['pending']} pending.",
         err=True,
     )
     if found["watch_only"]:
-        typer.echo("It is watch-only: whoever has the keys keeps the coins.", err=True)
+        say("It is watch-only: whoever has the keys keeps the coins.", err=True)
     else:
         words = "its 24 words and the BIP 39 passphrase" if found["has_bip39_passphrase"] else ""
-        typer.echo(
+        say(
             f"Only {words or 'its 24 words'} or a backup bring that back.",
             err=True,
         )
-    typer.echo(
+    say(
         f"Only a backup brings back {found['labels']} labels, {found['payees']} payees, "
         f"{found['contracts']} contracts, {found['invoices']} invoices and whom "
         f"{found['transfers']} transfers paid.",

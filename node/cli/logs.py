@@ -15,7 +15,8 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.base.logs import LEVELS, event_line
+from unchained.node.base.log_lines import event_line
+from unchained.node.base.logs import LEVELS
 from unchained.node.base.settings import LOG_NAME
 from unchained.node.base.terminal_text import json_line
 from unchained.node.base.user_text import user_text

@@ -30,7 +30,8 @@ from unchained.miner.remote import (
 )
 from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import SystemClock
-from unchained.node.base.logs import Terminal, open_logs
+from unchained.node.base.log_lines import Terminal
+from unchained.node.base.logs import open_logs
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import root_cause, stop_on_signals
 from unchained.node.base.user_text import user_text

@@ -33,21 +33,18 @@ from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
-    with_passphrase,
 )
 from unchained.node.cli.payees import payments_of, uri_remarks
+from unchained.node.cli.spend_command import SpendCommand
 from unchained.node.cli.tables import folded, print_rows, width
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
-    SLOW_ANSWER_S,
     AccountOption,
     WalletOption,
     app,
 )
 from unchained.node.primitives.amounts import full, grains_of
 
-UNLOCK_S: Final = 120.0
-"""For how long a command unlocks a wallet that it then locks again."""
 TERMS_COLUMN: Final = 12
 """Columns before the terms of a contract, whose keys shall not be broken."""
 
@@ -58,8 +55,6 @@ _STATES: Final = {
     "replaced": "replaced by another",
     "conflict": "impossible: something else has spent its coins",
 }
-LOCKED: Final = "WALLET_LOCKED"
-"""The node's word for a wallet that has to be unlocked first."""
 ABOVE_AGREED: Final = "FEE_ABOVE_MAX"
 """The node's word for a transfer that takes a higher fee than it may."""
 
@@ -105,47 +100,6 @@ OutputOption = Annotated[
 
 def add_to(_root: typer.Typer) -> None:
     """Add the commands of this room beside those of `wallet`."""
-
-
-class SpendCommand:
-    """Calls that need an unlocked wallet: it is unlocked for them, and locked again."""
-
-    def __init__(
-        self, node: Asker, wallet: str, passphrase_file: Path | None, descriptor: int | None
-    ) -> None:
-        self._node = node
-        self._wallet = wallet
-        self._file = passphrase_file
-        self._descriptor = descriptor
-
-    def plan(self, method: str, asked: Mapping[str, object]) -> dict[str, Any]:
-        """Return what a method would send: for that no wallet need be unlocked. Raises
-        `CommandFailedError`."""
-        given = {name: value for name, value in asked.items() if value is not None}
-        found: dict[str, Any] = self._node.call_with(
-            method, given | {"wallet": self._wallet, "dry_run": True}, seconds=SLOW_ANSWER_S
-        )
-        return found
-
-    def call(self, method: str, **params: object) -> Any:
-        """Return a method's result. Raises `CommandFailedError`."""
-        node, wallet = self._node, self._wallet
-        # Nobody is asked for a passphrase to hear then that there is another mistake.
-        try:
-            return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
-        except CommandFailedError as error:
-            if error.word != LOCKED:
-                raise
-
-        def unlock(passphrase: str) -> None:
-            unlocking = {"passphrase": passphrase, "wallet": wallet, "seconds": UNLOCK_S}
-            node.call_with("wallet.unlock", unlocking, seconds=SLOW_ANSWER_S)
-
-        with_passphrase(node, wallet, self._file, self._descriptor, unlock)
-        try:
-            return node.call(method, seconds=SLOW_ANSWER_S, wallet=wallet, **params)
-        finally:
-            node.call("wallet.lock", wallet=wallet)
 
 
 def show_sent(

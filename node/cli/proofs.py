@@ -18,7 +18,8 @@ from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, NetworkOption
 from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
-from unchained.node.cli.pay import OutputOption, SpendCommand, TxidArgument
+from unchained.node.cli.pay import OutputOption, TxidArgument
+from unchained.node.cli.spend_command import SpendCommand
 from unchained.node.cli.tables import moment, print_fields, say
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,

@@ -19,7 +19,8 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from unchained.node.base.logs import Event, Terminal, event_line
+from unchained.node.base.log_lines import Terminal, event_line
+from unchained.node.base.logs import Event
 
 LINES_KEPT: Final = 200
 """Log lines kept while the panel is up."""

@@ -26,13 +26,13 @@ from unchained.node.cli.pay import (
     MemoOption,
     OutputOption,
     RateOption,
-    SpendCommand,
     ToArgument,
     print_meaning,
     show_sent,
     without_file,
 )
 from unchained.node.cli.payees import payment
+from unchained.node.cli.spend_command import SpendCommand
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     SLOW_ANSWER_S,

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.notify.notice import Notice
+from unchained.node.notify.notice import Notice, TargetStatistics
 
 PLACEHOLDERS: Final = {
     "s": "the id of what it is about: a txid, a coin, an anchor, an invoice",
@@ -37,7 +36,7 @@ class BadCommandError(Exception):
     """A command that cannot be run; the message is one line."""
 
 
-class CommandStatistics(msgspec.Struct, frozen=True):
+class CommandStatistics(TargetStatistics, frozen=True):
     """Commands so far: started, ended with another code than 0, killed, not started."""
 
     running: int

@@ -50,6 +50,10 @@ class Notice(msgspec.Struct, frozen=True):
         return cls(network, subject, wallet, event.sequence, change.name, key, height, data, log)
 
 
+class TargetStatistics(msgspec.Struct, frozen=True):
+    """What a target counts, of which each kind has its own."""
+
+
 class NoticeTarget(Protocol):
     """Who is told."""
 
@@ -64,5 +68,5 @@ class NoticeTarget(Protocol):
         """Tell of something: return once that is done, or given up (False). What goes wrong is
         logged."""
 
-    def statistics(self) -> object:
+    def statistics(self) -> TargetStatistics:
         """Return a snapshot of the counters."""

@@ -8,7 +8,7 @@ counted and logged.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
 from unchained.node.chain.service import ChainService
 from unchained.node.notify.chain_feed import ChainFeed
-from unchained.node.notify.notice import Notice, NoticeTarget, Subject
+from unchained.node.notify.notice import Notice, NoticeTarget, Subject, TargetStatistics
 from unchained.node.notify.targets import notice_targets
 from unchained.node.wallet.errors import EventsForgottenError, WalletError
 from unchained.node.wallet.manager import WalletManager
@@ -41,7 +41,7 @@ class NotifierStatistics(msgspec.Struct, frozen=True):
 
     told: int
     dropped: int
-    targets: dict[str, object]
+    targets: Mapping[str, TargetStatistics]
 
 
 class Notifier:

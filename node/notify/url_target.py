@@ -21,7 +21,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
-from unchained.node.notify.notice import Notice
+from unchained.node.notify.notice import Notice, TargetStatistics
 
 ANSWER_S: Final = 15.0
 """Seconds within which the URL has to answer."""
@@ -51,7 +51,7 @@ class Poster(Protocol):
         """Send a body and return the status of the answer. Raises `UnreachableUrlError`."""
 
 
-class UrlStatistics(msgspec.Struct, frozen=True):
+class UrlStatistics(TargetStatistics, frozen=True):
     """Notices so far: taken by the URL, given up; and attempts that failed."""
 
     delivered: int

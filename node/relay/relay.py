@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Protocol
 
@@ -87,7 +87,7 @@ class RelayStatistics(msgspec.Struct, frozen=True):
     held: int
     published: int
     bodies_fetched: int
-    rules: dict[str, int]
+    rules: Mapping[str, int]
     """Messages that broke a rule, by its name."""
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -98,7 +99,7 @@ class NetworkView(Protocol):
     def sync(self) -> SyncTargets:
         """How far it has to go."""
 
-    def statistics(self) -> object:
+    def statistics(self) -> msgspec.Struct:
         """Return a snapshot of every part."""
 
 

@@ -42,6 +42,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, NewType, Protocol
 
+import msgspec
 import trio
 
 if TYPE_CHECKING:
@@ -376,8 +377,7 @@ class TopicLimits:
     """Their data's bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class TransportStatistics:
+class TransportStatistics(msgspec.Struct, frozen=True, gc=False):
     """Counters since the start, and levels as of the moment of asking."""
 
     inbound: int = 0

@@ -2,22 +2,13 @@
 
 libp2p's packages import all of it: QUIC, WebSocket, mDNS, a DHT, AutoTLS with an HTTP client, keys
 of kinds that no peer has. That is 35 MB and 700 modules of which a node runs none.
-
-Here the packages are put in place without running their ``__init__``; what is imported from them by
-its own name, such as `libp2p.peer.id`, is found as ever. Who asks a package for something that is
-no module of its own (``from libp2p import new_host``) makes it run after all, and gets it. Of
-modules that others of libp2p import for a class or two, there is no more than the names, until one
-of them is used.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from importlib.machinery import ModuleSpec
-from importlib.util import find_spec, module_from_spec
-from types import ModuleType
-from typing import Any, Final
+from typing import Final
+
+from unchained.node.base.deferred_modules import defer
 
 PACKAGES: Final = (
     "libp2p",
@@ -41,100 +32,4 @@ CLASSES: Final = {
 def defer_unused() -> None:
     """Put packages and modules in place unless they are there already; calling it again changes
     nothing."""
-    for name in PACKAGES:
-        if name not in sys.modules:
-            _defer(name, None)
-    for name, classes in CLASSES.items():
-        if name not in sys.modules:
-            _defer(name, classes)
-
-
-def _defer(name: str, classes: tuple[str, ...] | None) -> None:
-    spec = find_spec(name)
-    if spec is None:
-        return
-    module = module_from_spec(spec)
-    if classes is None:
-        vars(module)["__getattr__"] = _DeferredPackage(module, spec)
-    else:
-        vars(module)["__getattr__"] = _DeferredModule(module, spec, classes)
-    sys.modules[name] = module
-    above, _, own = name.rpartition(".")
-    if above in sys.modules:
-        setattr(sys.modules[above], own, module)
-
-
-class _Deferred:
-    """The ``__getattr__`` of a module that has not been run yet."""
-
-    def __init__(self, module: ModuleType, spec: ModuleSpec) -> None:
-        self._module = module
-        self._spec = spec
-
-    @property
-    def has_run(self) -> bool:
-        """Whether somebody has wanted what the module makes."""
-        return vars(self._module).get("__getattr__") is not self
-
-    def run(self) -> None:
-        """Run the module unless it has been."""
-        if not self.has_run:
-            del vars(self._module)["__getattr__"]
-            assert self._spec.loader is not None, "what was found has one"
-            self._spec.loader.exec_module(self._module)
-
-    def load(self, name: str) -> Any:
-        """Return what the module has by a name, once it has run; raises AttributeError for what it
-        has not."""
-        if not name.startswith("__"):
-            self.run()
-        try:
-            return vars(self._module)[name]
-        except KeyError:
-            where = self._module.__name__
-            raise AttributeError(f"module {where!r} has no attribute {name!r}") from None
-
-
-class _DeferredPackage(_Deferred):
-    def __call__(self, name: str) -> object:
-        if find_spec(f"{self._module.__name__}.{name}") is not None:
-            # A module is imported by who looked for it, once it is not found here.
-            raise AttributeError(name)
-        if not name.startswith("__"):
-            # From here on libp2p is to be as it is for those who use all of it.
-            for each in CLASSES:
-                deferred = vars(sys.modules[each]).get("__getattr__")
-                if isinstance(deferred, _DeferredModule):
-                    deferred.run()
-        return self.load(name)
-
-
-class _DeferredModule(_Deferred):
-    def __init__(self, module: ModuleType, spec: ModuleSpec, classes: tuple[str, ...]) -> None:
-        super().__init__(module, spec)
-        self._classes = {name: _DeferredClass(self, name) for name in classes}
-
-    def __call__(self, name: str) -> object:
-        return self._classes[name] if name in self._classes else self.load(name)
-
-
-class _DeferredClass:
-    """A class of a module that has not been run yet: it is run when the class is used."""
-
-    def __init__(self, module: _DeferredModule, name: str) -> None:
-        self._module = module
-        self._name = name
-
-    def __call__(self, *arguments: object) -> object:
-        return self._module.load(self._name)(*arguments)
-
-    def __getattr__(self, name: str) -> Callable[..., object]:
-        """Return a method of the class, to be called."""
-
-        def method(*arguments: object) -> object:
-            return getattr(self._module.load(self._name), name)(*arguments)
-
-        return method
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return self._module.has_run and isinstance(instance, self._module.load(self._name))
+    defer(PACKAGES, CLASSES)

@@ -10,6 +10,7 @@ import trio
 from unchained.node.base.fanout import Watch
 from unchained.node.wallet.errors import StoreUnavailableError, WalletError
 from unchained.node.wallet.invoices import Unconfirmed
+from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.records import ScanProgress
 from unchained.node.wallet.wallet import Wallet
 
@@ -28,7 +29,7 @@ class OpenWallet:
         spend its change."""
         self.locks = 0
         """How often it was locked by hand."""
-        self.deadline = math.inf
+        self._held: dict[str, float] = {}
         self.progress: ScanProgress | None = None
         self.caught_up = trio.Event()
         """Set once it has known all that the chain does, and when it is closed."""
@@ -49,6 +50,29 @@ class OpenWallet:
         """Transfers that the mempool would not have when they were sent again, and the rule."""
         self.not_bid: dict[bytes, str] = {}
         """Claims that others drove out of the mempool and that were not made again, and why."""
+
+    @property
+    def deadline(self) -> float:
+        """When it is to be locked."""
+        return max(self._held.values(), default=math.inf)
+
+    def hold(self, secret: SpendSecret, holder: str, until: float) -> None:
+        """Let it sign until then for one of those who need it, each under a name of his own."""
+        self._held = {name: at for name, at in self._held.items() if at > trio.current_time()} | {
+            holder: until
+        }
+        self.wallet.hold_secret(secret)
+
+    def release(self, holder: str) -> None:
+        """Let it sign for one of them no longer; it is locked if nobody else needs it."""
+        self._held.pop(holder, None)
+        if not self._held:
+            self.wallet.lock()
+
+    def lock(self) -> None:
+        """Drop its spend keys, whoever needs it."""
+        self._held.clear()
+        self.wallet.lock()
 
     def tell(self) -> None:
         """Wake whoever follows its log, if there is something new."""

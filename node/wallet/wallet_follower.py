@@ -302,8 +302,7 @@ class WalletFollower:
             self._deadlines_changed = trio.Event()
             for entry in self._open.values():
                 if entry.deadline <= trio.current_time():
-                    entry.deadline = math.inf
-                    entry.wallet.lock()
+                    entry.lock()
                     self._log.info("wallet.locked", wallet=entry.wallet.name)
             next_at = min((entry.deadline for entry in self._open.values()), default=math.inf)
             with trio.move_on_at(next_at):
@@ -461,27 +460,30 @@ class WalletFollower:
         async with self._stretching:
             return await self._runner.run(work, *args)
 
-    async def unlock(self, name: str, passphrase: str, seconds: float) -> None:
-        """Let a wallet sign for some seconds. Raises `WrongPassphraseError`, `WatchOnlyError`,
-        `WalletLockedError` where it was locked meanwhile."""
+    async def unlock(self, name: str, passphrase: str, seconds: float, holder: str = "") -> None:
+        """Let a wallet sign for some seconds; whoever gives a name as its `holder` can end that for
+        himself alone. Raises `WrongPassphraseError`, `WatchOnlyError`, `WalletLockedError` where it
+        was locked meanwhile."""
         entry = self._entry(name)
         locks = entry.locks
         secret = await self.stretch(entry.wallet.open_secret, passphrase)
         if entry.locks != locks or self._open.get(name) is not entry:
             # whoever locks or closes a wallet means also what is under way
             raise WalletLockedError
-        entry.wallet.hold_secret(secret)
-        entry.deadline = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)
+        until = trio.current_time() + min(max(seconds, 0.0), LONGEST_UNLOCK_S)
+        entry.hold(secret, holder, until)
         self._deadlines_changed.set()
         # what waited for the key
         self._wake.set()
 
-    def lock(self, name: str) -> None:
-        """Drop a wallet's spend keys at once."""
+    def lock(self, name: str, holder: str | None = None) -> None:
+        """Drop a wallet's spend keys at once; with a `holder` once nobody else needs them."""
         entry = self._entry(name)
-        entry.wallet.lock()
-        entry.locks += 1
-        entry.deadline = math.inf
+        if holder is None:
+            entry.lock()
+            entry.locks += 1
+        else:
+            entry.release(holder)
 
 
 def _events_since(sequence: int, wallet: Wallet) -> list[WalletEvent]:

@@ -109,17 +109,18 @@ def honest(siege: Siege) -> Iterator[Measure]:
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+        orders, answers = process.stdin, process.stdout
+        assert orders is not None
+        assert answers is not None
 
         def measure(seconds: float) -> list[float]:
-            print(seconds, file=process.stdin, flush=True)
-            found: list[float] = json.loads(process.stdout.readline())
+            print(seconds, file=orders, flush=True)
+            found: list[float] = json.loads(answers.readline())
             return found
 
         measure(SECONDS)
         yield measure
-        process.stdin.close()
+        orders.close()
 
 
 def _measure(siege: Siege, measure: Measure, name: str) -> list[dict[str, object]]:

@@ -43,11 +43,19 @@ async def measure(mem_kib: int, workers: int, runs: int) -> tuple[list[float], l
             done = pool.statistics().hashes - before
             hashes_ms.append(1000 * workers * (trio.current_time() - begun) / max(done, 1))
             pool.set_job(job(number))
-            while None in (taken := [w.job_delay_ms for w in pool.statistics().workers]):  # noqa: ASYNC110
+            # Workers take a job in processes of their own: nothing notifies when all have.
+            while (taken := _all_taken(pool)) is None:  # noqa: ASYNC110
                 await trio.sleep(0.001)
             delays.append(max(taken))
         nursery.cancel_scope.cancel()
     return delays, hashes_ms
+
+
+def _all_taken(pool: MiningPool) -> list[float] | None:
+    """Return after how many ms each worker took the job, None while one has not."""
+    delays = [worker.job_delay_ms for worker in pool.statistics().workers]
+    taken = [delay for delay in delays if delay is not None]
+    return taken if len(taken) == len(delays) else None
 
 
 def run(

@@ -163,9 +163,11 @@ async def _measure() -> list[dict[str, object]]:
             for is_tls, pair in ends.items():
                 sent[is_tls].append(await _megabyte_ms(pair, size))
         results.append(_compared(name, sent[True], sent[False], MEGABYTE_RATIO_GOAL))
-    frame, pair = bytes(FRAME_BYTES), Bare(one, other)
+    frame, bare_pair = bytes(FRAME_BYTES), Bare(one, other)
     frames = (1 << 20) // FRAME_BYTES
-    alone = [frames * _cpu_ms(lambda: pair.send(frame), MEGABYTES * frames) for _ in range(ROUNDS)]
+    alone = [
+        frames * _cpu_ms(lambda: bare_pair.send(frame), MEGABYTES * frames) for _ in range(ROUNDS)
+    ]
     results.append(_compared("link_megabyte_frames_openssl", alone, sent[False]))
     return results
 

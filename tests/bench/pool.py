@@ -64,7 +64,11 @@ class BareLoops:
         """Return the hashes per second of all of them together."""
         for process in self._processes:
             print(seconds, file=process.stdin, flush=True)
-        return sum(float(process.stdout.readline()) for process in self._processes)
+        total = 0.0
+        for process in self._processes:
+            assert process.stdout is not None
+            total += float(process.stdout.readline())
+        return total
 
     def close(self) -> None:
         """End the processes."""

@@ -71,7 +71,11 @@ class Workers:
             assert process.stdin is not None
             process.stdin.write(f"{seconds}\n")
             process.stdin.flush()
-        return sum(float(process.stdout.readline()) for process in self._processes)  # type: ignore[union-attr]
+        total = 0.0
+        for process in self._processes:
+            assert process.stdout is not None
+            total += float(process.stdout.readline())
+        return total
 
     def close(self) -> None:
         """End the processes."""

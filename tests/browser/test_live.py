@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.sync_api import Browser, Request
+from playwright.sync_api import Browser, Request, Route
 
 from tests.browser.conftest import Shown
 from tests.framework.browser import watched
@@ -33,6 +33,30 @@ def test_a_coin_and_an_anchor_come_without_a_reload(shown: Shown, browser: Brows
         seen.until(f"document.querySelector('{TREE}').dataset.height == {tip['height'] + 1}")
         page.wait_for_selector(f"#latest a[href='/anchor/{anchor}']")
         assert page.evaluate("window.kept") is True
+        seen.check()
+
+
+def test_a_coin_is_drawn_from_the_log_alone_and_stays(shown: Shown, browser: Browser) -> None:
+    with watched(browser, shown.url) as seen:
+        seen.go("/")
+        seen.until("document.getElementById('live-state').textContent === 'Live'")
+        votes = shown.client.call("chain.tip")["votes"]
+        # Whatever the tree asks the node for is left unanswered.
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        seen.page.route("**/tree.json*", hold)
+        for more in (1, 2):
+            shown.demo.coin()
+            seen.until(f"document.querySelector('{TREE}').dataset.coins == {votes + more}")
+        # What the node said before the second coin, or after both, takes neither away.
+        for route in held:
+            route.continue_()
+        seen.page.unroute("**/tree.json*")
+        shown.demo.coin()
+        seen.until(f"document.querySelector('{TREE}').dataset.coins == {votes + 3}")
         seen.check()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from playwright.sync_api import Browser
 
@@ -17,12 +19,63 @@ def test_axe_finds_nothing_and_nothing_is_complained_of(
     with watched(browser, shown.url, color_scheme=theme) as seen:
         for name, path in shown.paths.items():
             seen.go(path)
-            seen.shoot(f"{name}-{theme}")
+            seen.shoot(f"{name}-{theme}", full=True)
             for details in seen.page.locator("details").all():
                 details.evaluate("one => { one.open = true }")
             found += [f"{path}: {violation}" for violation in seen.violations()]
         assert found == []
         seen.check()
+
+
+def test_no_page_is_styled_as_a_part_of_it(shown: Shown, browser: Browser) -> None:
+    styles = """
+        ["color", "borderTopWidth", "fontFamily", "fontWeight", "display"]
+            .map((name) => getComputedStyle(document.body)[name]).join()
+    """
+    with watched(browser, shown.url) as seen:
+        found: dict[str, str] = {}
+        for name, path in shown.paths.items():
+            if name != "wall":
+                seen.go(path)
+                found[name] = seen.page.evaluate(styles)
+        assert set(found.values()) == {found["home"]}, found
+        seen.check()
+
+
+@pytest.mark.parametrize("size", [(1280, 720), (1280, 800), (1920, 1080)])
+def test_a_screen_on_a_wall_shows_all_without_scrolling(
+    shown: Shown, browser: Browser, size: tuple[int, int]
+) -> None:
+    width, height = size
+    with watched(browser, shown.url, width=width, height=height) as seen:
+        seen.go("/wall")
+        tall = seen.page.evaluate("document.documentElement.scrollHeight")
+        assert tall <= height
+        parts = ("epoch", "tree-canvas", "fork-choice", "tiles")
+        boxes = [seen.page.locator(f"#{part}").bounding_box() for part in parts]
+        assert all(box is not None and box["height"] > 20 for box in boxes), boxes
+        assert all(box is not None and box["y"] + box["height"] <= height for box in boxes), boxes
+        seen.shoot(f"wall-{width}x{height}")
+        seen.check()
+
+
+def test_what_fails_leaves_a_picture_where_it_says(
+    shown: Shown, browser: Browser, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail() -> None:
+        with watched(browser, shown.url) as seen:
+            seen.go("/")
+            raise AssertionError("by intent")
+
+    with pytest.raises(AssertionError, match="by intent"):
+        fail()
+    said = capsys.readouterr().out.strip()
+    picture = Path(said.removeprefix("what the page showed: "))
+    assert picture.name == (
+        "failed-test_pages-py-test_what_fails_leaves_a_picture_where_it_says.png"
+    )
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
 
 
 def test_pages_that_refuse_are_pages_too(shown: Shown, browser: Browser) -> None:
@@ -43,7 +96,7 @@ def test_no_page_is_wider_than_a_phone(shown: Shown, browser: Browser, width: in
             wide = seen.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (path, wide)
             if width == 360:
-                seen.shoot(f"{name}-phone")
+                seen.shoot(f"{name}-phone", full=True)
         seen.check()
 
 

@@ -23,6 +23,7 @@ from unchained.node.chain.template import Template
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import EXPIRY_MS
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import NONCE_OFFSET, Coin, CoinHeader
 from unchained.node.primitives.errors import ProtocolError
@@ -95,7 +96,7 @@ class Attacker:
         assert isinstance(request, wire.HeadersRequest)
         places = {coin.id: at + 1 for at, (coin, _) in enumerate(self._chain)}
         start = next((places[CoinId(i)] for i in request.locator if i in places), 0)
-        found = (wire.AnchorHeader.of(coin, body) for coin, body in self._chain[start:])
+        found = (AnchorHeader.of(coin, body) for coin, body in self._chain[start:])
         return wire.HEADERS_EXCHANGE.answer(tuple(found))
 
     def _bodies(self, payload: bytes) -> bytes:
@@ -134,7 +135,7 @@ class Attacker:
     async def announce_anchor(self, coin: Coin, body: Body) -> None:
         """Announce an anchor, and serve its body."""
         self.hold(coin, body=body)
-        announcement = wire.AnchorHeader.of(coin, body).to_bytes()
+        announcement = AnchorHeader.of(coin, body).to_bytes()
         await self.transport.publish(self._name("anchor"), announcement)
 
     def claim(self, chain: Sequence[tuple[Coin, Body]]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -41,6 +43,8 @@ class Watched:
         self.page.goto(self.url + path, wait_until="load")
         if self.page.locator("html.live #tree-canvas").count():
             self.page.wait_for_selector("#tree-canvas[data-height]")
+        if self.page.locator("html.live #replay-canvas").count():
+            self.page.wait_for_selector("#replay-canvas[data-position]")
 
     def until(self, expression: str) -> None:
         """Wait until an expression of JavaScript is true. Playwright's own way would be refused by
@@ -99,7 +103,8 @@ def launched() -> Iterator[Browser]:
 def watched(
     browser: Browser, url: str, *, width: int = 1280, height: int = 800, **options: Any
 ) -> Iterator[Watched]:
-    """Open a page in a profile of its own. options: those of a context of Playwright's."""
+    """Open a page in a profile of its own. options: those of a context of Playwright's. Where what
+    is done with it raises, a screenshot is kept, and said where."""
     context = browser.new_context(viewport={"width": width, "height": height}, **options)
     page = context.new_page()
     seen = Watched(page, url.rstrip("/"))
@@ -108,5 +113,14 @@ def watched(
     page.on("request", lambda asked: seen.hosts.add(urlsplit(asked.url).netloc))
     try:
         yield seen
+    except Exception:
+        print(f"what the page showed: {seen.shoot(_name_of_failure(), full=True)}")
+        raise
     finally:
         context.close()
+
+
+def _name_of_failure() -> str:
+    """Return how the picture of what failed is called: after the test that runs."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0].rpartition("/")[2]
+    return "failed-" + re.sub(r"[^\w-]+", "-", test).strip("-")

@@ -15,6 +15,7 @@ from unchained.node.crypto.addresses import encode_address
 from unchained.node.crypto.pow import compute_mix
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.primitives.types import CoinId
 from unchained.node.rpc.client.client import Client
 
 PAYEE: Final = encode_address(REG, spend_key(1).key_hash)
@@ -84,7 +85,9 @@ class DemoChain:
             self._spent.add(owned["id"])
             half = (grains - cost) // 2
             transfer = self._forge.transfer(
-                [(bytes.fromhex(owned["id"]), 1)], [(half, 2), (grains - cost - half, 3)], fee=cost
+                [(CoinId(bytes.fromhex(owned["id"])), 1)],
+                [(half, 2), (grains - cost - half, 3)],
+                fee=cost,
             )
             self._client.call("transfer.submit", [transfer.raw.hex()])
             return transfer

@@ -99,11 +99,11 @@ class Forged:
     def state_root(self) -> bytes:
         """Return the state root after this anchor."""
         supply = sum(member.value for member in self.unspent.values())
-        return slow_state_hash(self.state.count, supply, self.pool, self.state.nodes())
+        return slow_state_hash(self.state.length, supply, self.pool, self.state.nodes())
 
     def history_root(self) -> bytes:
         """Return the history root after this anchor."""
-        return slow_history_hash(self.history.count, self.history.nodes())
+        return slow_history_hash(self.history.length, self.history.nodes())
 
     def package(self) -> Package:
         """Return the body with all that it lists."""
@@ -395,7 +395,7 @@ class _CoinSet:
     def create(self, coin_id: CoinId, member: Member) -> None:
         """Add a coin."""
         self.unspent[coin_id] = member
-        self.positions[coin_id] = self.state.count
+        self.positions[coin_id] = self.state.length
         self.state = self.state.append(
             slow_coin_leaf(coin_id, member.value, member.lock, member.height, member.minted)
         )

@@ -38,7 +38,7 @@ class LoopWork(LoopMonitor):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         self._calls = 0
         self._places.clear()
-        sys.setprofile(self._count)
+        sys.setprofile(self._count_call)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         sys.setprofile(None)
@@ -47,7 +47,7 @@ class LoopWork(LoopMonitor):
             places = [f"{count} {place}" for place, count in self._places.most_common(PLACES_SHOWN)]
             self.longest[task.name] = (self._calls, places)
 
-    def _count(self, frame: FrameType, event: str, _: object) -> None:
+    def _count_call(self, frame: FrameType, event: str, _: object) -> None:
         if event == "call":
             self._calls += 1
             code = frame.f_code
@@ -59,7 +59,7 @@ class LoopWork(LoopMonitor):
 if __name__ == "__main__":
     file = Path(sys.argv[1])
     sys.argv = ["unchained-node", *sys.argv[2:]]
-    process.LoopMonitor = LoopWork  # type: ignore[misc, assignment]
+    vars(process)["LoopMonitor"] = LoopWork
     try:
         main()
     finally:

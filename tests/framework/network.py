@@ -52,7 +52,11 @@ def free_port() -> int:
 
 
 def until(
-    wanted: Callable[[], T], what: str, *, within_s: float = PATIENCE_S, step_s: float = STEP_S
+    wanted: Callable[[], T | None],
+    what: str,
+    *,
+    within_s: float = PATIENCE_S,
+    step_s: float = STEP_S,
 ) -> T:
     """Return the first true value that `wanted` gives. Raises AssertionError when time is up."""
     end = time.monotonic() + within_s

@@ -136,7 +136,7 @@ class Node:
                 "rss": resident(),
                 "cpu": usage.ru_utime + usage.ru_stime,
                 "statistics": {
-                    name: getattr(statistics, name) for name in type(statistics).__slots__
+                    name: getattr(statistics, name) for name in type(statistics).__struct_fields__
                 },
             }
         raise ValueError(command)

@@ -13,7 +13,6 @@ import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
-import multiaddr
 import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
@@ -29,6 +28,7 @@ from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_PROTOCOL
 from libp2p.security.noise.transport import Transport as Noise
 from libp2p.tools.anyio_service import background_trio_service
+from multiaddr.multiaddr import Multiaddr
 
 from tests.framework.p2p_node import ECHO, LARGE, STALL, TOPIC, resident, say
 
@@ -39,7 +39,7 @@ MESHSUB = [TProtocol(f"/meshsub/1.{minor}.0") for minor in (2, 1, 0)]
 class Stock:
     def __init__(self, seed: int, listen: list[str]) -> None:
         logging.getLogger("libp2p").setLevel(logging.CRITICAL)
-        self.listen = [multiaddr.Multiaddr(text) for text in listen]
+        self.listen = [Multiaddr(text) for text in listen]
         self.heard: list[str] = []
         limits: dict[str, Any] = {"max_connections": MAX_CONNECTIONS, "min_connections": 0}
         limits |= {"low_watermark": 0, "high_watermark": MAX_CONNECTIONS}
@@ -96,7 +96,7 @@ class Stock:
     async def do(self, command: str, *args: Any) -> Any:
         network: Any = self.host.get_network()
         if command == "connect":
-            await self.host.connect(info_from_p2p_addr(multiaddr.Multiaddr(args[0])))
+            await self.host.connect(info_from_p2p_addr(Multiaddr(args[0])))
             return None
         if command == "large":
             stream = await self.host.new_stream(ID.from_base58(args[0]), [TProtocol(LARGE)])

@@ -43,7 +43,7 @@ TEXTS: Final = (
     "=1+1",
     "",
 )
-JUNK: Final = (
+JUNK: Final[tuple[Any, ...]] = (
     None,
     True,
     -1,
@@ -213,7 +213,7 @@ class Drawer:
         if title == "Hex":
             return self._rng.randbytes(self._rng.choice((0, 1, 32, 198, 500))).hex()
         candidates = [text for text in (*TEXTS, *fitting) if fits(schema, text)]
-        return self._rng.choice(candidates or TEXTS)
+        return str(self._rng.choice(candidates or TEXTS))
 
 
 def fits(schema: dict[str, Any], text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -205,7 +205,7 @@ def captured() -> tuple[list[dict[str, Any]], Any]:
     """Return a list, and a logger whose events end up in it."""
     entries: list[dict[str, Any]] = []
 
-    def keep(_logger: Any, level: str, event: dict[str, Any]) -> str:
+    def keep(_logger: Any, level: str, event: MutableMapping[str, Any]) -> str:
         entries.append({"level": level, **event})
         raise structlog.DropEvent
 

@@ -25,7 +25,7 @@ def context_of(anchor: Forged) -> AnchorContext:
         anchor.target,
         0 if first is None else first.time,
         0 if first is None else first.n_total,
-        HistoryPeaks(anchor.history.count, anchor.history.nodes()),
+        HistoryPeaks(anchor.history.length, anchor.history.nodes()),
     )
 
 

@@ -47,7 +47,7 @@ class SlowRange(NamedTuple):
 
     join: Join
     trees: tuple[Tree, ...] = ()
-    count: int = 0
+    length: int = 0
 
     def append(self, leaf: bytes) -> SlowRange:
         """Return the range with one more leaf."""
@@ -55,7 +55,7 @@ class SlowRange(NamedTuple):
         while len(trees) > 1 and trees[-1].height == trees[-2].height:
             right, left = trees.pop(), trees.pop()
             trees.append(self._over(left, right))
-        return self._replace(trees=tuple(trees), count=self.count + 1)
+        return self._replace(trees=tuple(trees), length=self.length + 1)
 
     def replace(self, position: int, leaf: bytes) -> SlowRange:
         """Return the range with another leaf at a position."""

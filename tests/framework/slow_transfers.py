@@ -70,7 +70,10 @@ def read_transfer(raw: bytes) -> SlowTransfer | None:
         return None
     six = b"\x96" + raw[1 : 1 + sum(_size(field) for field in value[:6])]
     inputs, outputs, signatures = (tuple(map(tuple, rows)) for rows in value[4:7])
-    return SlowTransfer(*value[:4], inputs, outputs, signatures, tuple(value[7]), six)
+    version, chain_id, lock_height, fee = value[:4]
+    return SlowTransfer(
+        version, chain_id, lock_height, fee, inputs, outputs, signatures, tuple(value[7]), six
+    )
 
 
 def _read(raw: bytes, depth: int) -> tuple[Any, bytes]:

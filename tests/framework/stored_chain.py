@@ -89,11 +89,11 @@ class ChainWriter:
         spent: list[SpentCoin] = []
         transfers = []
         if self._fresh is not None and height % 2 == 0:
-            coin_id, coin = self._fresh
-            sized = self.transfer(coin_id, coin.value)
+            coin_id, old = self._fresh
+            sized = self.transfer(coin_id, old.value)
             transfers.append(sized.wid)
-            spent.append(SpentCoin.of(coin_id, coin))
-            self._spend(batch, height, coin_id, coin, sized)
+            spent.append(SpentCoin.of(coin_id, old))
+            self._spend(batch, height, coin_id, old, sized)
         body = Body((fresh.id,), (), tuple(transfers), bytes(32), bytes(32))
         record = AnchorRecord(anchor.raw, body.to_bytes(), 1, 2, height)
         batch.put(schema.ANCHOR.key(anchor.id), schema.ANCHOR.encode(record))

@@ -256,10 +256,11 @@ def filled(text: str) -> str:
     """Return the document with its sections as the code has them."""
     for name, made in SECTIONS.items():
         pattern = _section(name)
-        if len(pattern.findall(text)) != 1:
+        found = list(pattern.finditer(text))
+        if len(found) != 1:
             raise LookupError(f"docs/wire.md has no section {name!r}, or two")
-        body = made()
-        text = pattern.sub(lambda match, body=body: f"{match[1]}{body}\n{match[2]}", text)
+        begin, end = found[0].span()
+        text = f"{text[:begin]}{found[0][1]}{made()}\n{found[0][2]}{text[end:]}"
     return text
 
 

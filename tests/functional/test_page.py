@@ -332,11 +332,15 @@ def test_bad_input_harms_nothing(seen: Seen) -> None:
         "/lock/nobody",
         "/lock/" + "00" * 32 + "?after=x",
         "/tree?first=0&last=100000",
+        "/tree?first=5&last=4",
+        "/tree?first=99999",
         "/tree?first=5&last=99999999999999999999",
     ):
         status, text, _ = fetch(seen.url + path)
         assert 400 <= status < 500, (path, status)
-        assert "<h1>" in text
+        heading = "Not understood" if status == 400 else "Not found"
+        assert f"<h1>{heading}</h1>" in text
+        assert f"<title>{heading} · " in text
     assert not [e for e in seen.node.events if e["event"] in ("rpc.page_failed", "rpc.failed")]
     assert fetch(seen.url + "/healthz")[0] == 200
 

@@ -798,6 +798,36 @@ async def test_a_lock_during_an_unlock_counts(
         assert node.wallets.wallet("a").locked
 
 
+async def test_who_unlocks_for_himself_locks_nobody_else_out(tmp_path: Path) -> None:
+    """Commands that pay at once each unlock the wallet and lock it again."""
+    async with wallet_node(tmp_path).running() as node:
+        await node.wallets.create("a", "pass")
+        held, wallets = node.wallets.wallet("a"), node.wallets
+        for name, seconds in (("one", 60), ("two", 30)):
+            await wallets.unlock("a", "pass", seconds, name)
+        wallets.lock("a", "one")
+        wallets.lock("a", "of nobody")
+        assert not held.locked
+        wallets.lock("a", "two")
+        assert held.locked
+        # who unlocks it by hand keeps it so, until its time is over
+        await wallets.unlock("a", "pass", 100)
+        await wallets.unlock("a", "pass", 60, "one")
+        wallets.lock("a", "one")
+        await trio.sleep(99)
+        assert not held.locked
+        await wallets.unlock("a", "pass", 60, "one")
+        await trio.sleep(30)
+        assert not held.locked
+        await trio.sleep(31)
+        assert held.locked
+        # who locks it by hand locks everybody out
+        for name in ("one", "two"):
+            await wallets.unlock("a", "pass", 60, name)
+        wallets.lock("a")
+        assert held.locked
+
+
 async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

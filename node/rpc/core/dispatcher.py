@@ -13,7 +13,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.counted import ChannelStatistics
-from unchained.node.base.latency import Latency
+from unchained.node.base.latency import Latency, LatencyStatistics
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.rpc.core.call_places import CallLimits, CallPlaces
 from unchained.node.rpc.core.errors import (
@@ -45,15 +45,22 @@ Translation = tuple[type[Exception], Callable[[Any], RpcError]]
 """An exception of another room, and how to answer for it."""
 
 
-@dataclass(frozen=True, slots=True)
-class CallStatistics:
+class CallStatistics(msgspec.Struct, frozen=True):
     """What one method has seen. `seconds` is the sum over its calls, waiting included; `words` say
     how calls that failed did, and how often each."""
 
     calls: int
     errors: int
     seconds: float
-    words: Mapping[str, int] = field(default_factory=dict)
+    words: Mapping[str, int] = msgspec.field(default_factory=dict)
+
+
+class DispatcherStatistics(msgspec.Struct, frozen=True):
+    """Calls by method, how long they took, and how many of the owner's wait for their turn."""
+
+    methods: Mapping[str, CallStatistics]
+    latency: LatencyStatistics
+    queue: ChannelStatistics
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +107,13 @@ class Dispatcher:
         """The methods that are called."""
         return self._registry
 
-    def statistics(self) -> dict[str, CallStatistics]:
-        """Return a snapshot of what each method that was called has seen."""
-        return {
+    def statistics(self) -> DispatcherStatistics:
+        """Return a snapshot of what each method that was called has seen, and who waits."""
+        methods = {
             name: CallStatistics(tally.calls, tally.words.total(), tally.seconds, dict(tally.words))
             for name, tally in self._tallies.items()
         }
-
-    def queue(self) -> ChannelStatistics:
-        """Return how many calls of the node's owner wait for their turn."""
-        return self._places.queue()
+        return DispatcherStatistics(methods, self.latency.statistics(), self._places.queue())
 
     async def answer(self, body: bytes, caller: Caller, gone: Gone = trio.sleep_forever) -> Answer:
         """Return the answer to a request's body from a caller.

@@ -46,10 +46,13 @@ curl -u "$(cat DATA_DIRECTORY/rpc.cookie)" http://127.0.0.1:PORT/rpc \\
 - **The Host header** names the machine itself (`localhost`, a loopback address, the address
   listened on) or a configured name. Requests of other origins' web pages are refused.
 - `GET /events?since=SEQUENCE` streams the node's log as server-sent events, from the entry after
-  `since` (left out: from now on), without gaps; `Last-Event-ID` is honoured. With `wallet=NAME`
-  it is the log of that wallet, with full access: `coin.mined`, `coin.undone`,
-  `transfer.STATUS`, `transfer.undone`, `invoice.STATUS`, `invoice.confirmed`. `GET /healthz` says
-  that the node answers, `GET /readyz` whether it can be relied upon (status 200, else 503).
+  `since` (left out: from now on), without gaps; `Last-Event-ID` is honoured. It tells of
+  `anchor.connected` and `anchor.disconnected` (`height`, `anchor`), `coin.accepted` (`coin`,
+  `parent`, `time`; of a coin that is gone since, its id alone), `transfer.entered` (`wid`) and
+  `transfer.left` (`wid`, `reason`). With `wallet=NAME` it is the log of that wallet, with full
+  access: `coin.mined`, `coin.undone`, `transfer.STATUS`, `transfer.undone`, `invoice.STATUS`,
+  `invoice.confirmed`. `GET /healthz` says that the node answers, `GET /readyz` whether it can be
+  relied upon (status 200, else 503).
 """
 
 

@@ -4,7 +4,8 @@ A number is one above the store's, so that `since=0` gives the whole log. What a
 
     anchor.connected       height, anchor        an anchor joined the main chain at its tip
     anchor.disconnected    height, anchor        the tip was taken off the main chain
-    coin.accepted          coin                  a valid coin became known
+    coin.accepted          coin, parent, time    a valid coin became known; of one that the node has
+                                                 let go of since, there is no more than its id
     transfer.entered       wid                   a transfer entered the mempool
     transfer.left          wid, reason           it left: included, conflict, replaced, evicted,
                                                  expired or invalid
@@ -12,13 +13,14 @@ A number is one above the store's, so that `since=0` gives the whole log. What a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
 from unchained.node.chain.mempool.mempool import Reason
 from unchained.node.chain.service import ChainService
+from unchained.node.primitives.coin import HEADER_SIZE, CoinHeader
 from unchained.node.rpc.http.event_streams import Entries, EventsGoneError, LogEntry
 from unchained.node.rpc.methods.store_reader import StoreReader
 from unchained.storage import schema
@@ -64,16 +66,23 @@ class EventLog:
             # In a bulk events are counted before they are on disk; the status is set anew once they
             # are.
             news = status.next_event > first
-            events = await self._reader.run(partial(_read, first=first)) if news else []
-            if events:
-                yield [_entry(number, event) for number, event in events]
-                first += len(events)
+            entries = await self._reader.run(partial(_read, first=first)) if news else []
+            if entries:
+                yield entries
+                first += len(entries)
             else:
                 await self._chain.status.wait_newer(version)
 
 
-def _read(store: Reader, first: int) -> list[tuple[int, Event]]:
-    return list(schema.EVENT.scan(store, first, first + EVENTS_AT_ONCE - 1))
+def _read(store: Reader, first: int) -> list[LogEntry]:
+    events = list(schema.EVENT.scan(store, first, first + EVENTS_AT_ONCE - 1))
+    ids = [event.coin_id for _, event in events if isinstance(event, CoinAccepted)]
+    headers = {
+        coin_id: CoinHeader.from_bytes(raw[:HEADER_SIZE])
+        for coin_id, raw in zip(ids, schema.COIN.get_many(store, ids), strict=True)
+        if raw is not None
+    }
+    return [_entry(number, event, headers) for number, event in events]
 
 
 def _oldest(store: Reader) -> int:
@@ -84,12 +93,12 @@ def _oldest(store: Reader) -> int:
     return schema.meta_number(store, schema.META_NEXT_EVENT) or 0
 
 
-def _entry(number: int, event: Event) -> LogEntry:
-    kind, data = _say(event)
+def _entry(number: int, event: Event, headers: Mapping[bytes, CoinHeader]) -> LogEntry:
+    kind, data = _say(event, headers)
     return LogEntry(number + 1, kind, data)
 
 
-def _say(event: Event) -> tuple[str, dict[str, Any]]:
+def _say(event: Event, headers: Mapping[bytes, CoinHeader]) -> tuple[str, dict[str, Any]]:
     # Hashes are spelled here: a full anchor makes thousands of events, and msgspec's hook is slow.
     match event:
         case TransferLeft(wid, reason):
@@ -97,7 +106,11 @@ def _say(event: Event) -> tuple[str, dict[str, Any]]:
         case TransferEntered(wid):
             return "transfer.entered", {"wid": wid.hex()}
         case CoinAccepted(coin_id):
-            return "coin.accepted", {"coin": coin_id.hex()}
+            data: dict[str, Any] = {"coin": coin_id.hex()}
+            header = headers.get(coin_id)
+            if header is not None:
+                data |= {"parent": header.parent.hex(), "time": header.time}
+            return "coin.accepted", data
         case AnchorConnected(height, anchor_id):
             return "anchor.connected", {"height": height, "anchor": anchor_id.hex()}
         case AnchorDisconnected(height, anchor_id):

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Final, cast
 
 import h11
+import msgspec
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
@@ -76,8 +77,7 @@ class HttpLimits:
     """For requests under way to be answered once the server stops."""
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerStatistics:
+class ListenerStatistics(msgspec.Struct, frozen=True, gc=False):
     """Connections open now, and since the start: taken, evicted while they waited for their
     client, turned away. `unsent_bytes` are of answers that clients have not taken yet."""
 

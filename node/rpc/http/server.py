@@ -109,8 +109,7 @@ class Bound:
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class RpcStatistics:
+class RpcStatistics(msgspec.Struct, frozen=True):
     """A snapshot: connections, open event streams, requests, rejections by word, calls by
     method, how long they took, and those that wait for their turn."""
 
@@ -198,14 +197,15 @@ class Server:
 
     def statistics(self) -> RpcStatistics:
         """Return a snapshot."""
+        calls = self._dispatcher.statistics()
         return RpcStatistics(
             self._listener.statistics(),
             self._stream_places.open,
             self._requests,
             dict(self._rejected),
-            self._dispatcher.statistics(),
-            self._dispatcher.latency.statistics(),
-            self._dispatcher.queue(),
+            calls.methods,
+            calls.latency,
+            calls.queue,
         )
 
     async def serve(

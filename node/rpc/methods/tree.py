@@ -107,6 +107,8 @@ class TreeRoom:
         tip = self._chain.status.value
         end = tip.height + LEAD_MAX if last is None else last
         start = max(0, min(end, tip.height) - SHOWN + 1) if first is None else first
+        if start > end:
+            raise InvalidParamsError(f"the first height, {start}, lies above the last, {end}")
         if end - start >= ANSWER_HEIGHTS_MAX:
             raise InvalidParamsError(
                 f"from {start} to {end} there are {end - start + 1} heights, at most "

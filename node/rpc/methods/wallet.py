@@ -39,6 +39,17 @@ SLOW_METHOD_S = 120.0
 """A passphrase takes a second or more to check, and others may be waiting."""
 
 
+Holder = Annotated[
+    str,
+    msgspec.Meta(
+        min_length=1,
+        max_length=64,
+        description="a name of the caller's own for one unlocking: locked by the same name, the "
+        "wallet stays unlocked for others",
+    ),
+]
+
+
 class WalletRoom:
     """Methods that move no coins."""
 
@@ -186,15 +197,21 @@ class WalletRoom:
         passphrase: Secret,
         wallet: WalletName = DEFAULT_WALLET,
         seconds: Annotated[float, msgspec.Meta(ge=0.1, le=604_800)] = 300.0,
+        *,
+        holder: Holder | None = None,
     ) -> WalletEntry:
         with self._guesses.attempt(wallet):
-            await self._wallets.unlock(wallet, passphrase.reveal(), seconds)
+            await self._wallets.unlock(wallet, passphrase.reveal(), seconds, holder or "")
         return await self.info(wallet)
 
     @method("wallet.lock", Access.FULL, scope=Scope.SPEND, errors=(WalletRefusedError,))
-    @user_text("Drop a wallet's spend keys at once.")
-    async def lock(self, wallet: WalletName = DEFAULT_WALLET) -> WalletEntry:
-        self._wallets.lock(wallet)
+    @user_text(
+        """Drop a wallet's spend keys at once; with a `holder` once nobody else has it unlocked."""
+    )
+    async def lock(
+        self, wallet: WalletName = DEFAULT_WALLET, *, holder: Holder | None = None
+    ) -> WalletEntry:
+        self._wallets.lock(wallet, holder)
         return await self.info(wallet)
 
     @method(

@@ -283,8 +283,10 @@ class Site:
                 scope, "login.html", status, "Log in", {}, message=error.message
             )
         else:
-            facts = {"message": error.message, "status": status}
-            reply = await self._render(scope, "error.html", status, "Not found", facts)
+            title = _TITLES.get(status, "Not possible")
+            reply = await self._render(
+                scope, "error.html", status, title, {"message": error.message}
+            )
         return msgspec.structs.replace(reply, headers=headers)
 
     def _static(self, name: str, scope: Scope) -> Reply:
@@ -396,6 +398,16 @@ class Site:
             session=services.session,
         )
 
+
+_TITLES: Final = {
+    400: "Not understood",
+    403: "Not allowed",
+    404: "Not found",
+    409: "Refused",
+    429: "Too much at once",
+    503: "Not ready",
+    504: "Too slow",
+}
 
 _STATUS: Final[tuple[tuple[type[RpcError], int], ...]] = (
     (NotFoundError, 404),

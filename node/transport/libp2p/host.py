@@ -8,10 +8,11 @@ not: see docs/decisions/transport.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
@@ -175,7 +176,7 @@ class Libp2pTransport:
     def statistics(self) -> TransportStatistics:
         """Return counters and levels."""
         counted = self._switchboard.statistics(handshakes=len(self._handshakes))
-        return replace(
+        return msgspec.structs.replace(
             counted,
             bytes_received=counted.bytes_received + sum(tcp.received for tcp in self._sockets),
             bytes_sent=counted.bytes_sent + sum(tcp.sent for tcp in self._sockets),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.framework.economics.experiments import Parameters
 
@@ -15,7 +15,7 @@ class Row(NamedTuple):
     seed: int = 1
 
 
-_HOARDS: Final = {"alone": -8.0, "show": 3.0, "lists": "first", "hoards": True}
+_HOARDS: Final[dict[str, Any]] = {"alone": -8.0, "show": 3.0, "lists": "first", "hoards": True}
 """The best thresholds found of a miner that keeps its anchors back, of a third and more."""
 
 PLAN: Final[tuple[Row, ...]] = (

@@ -16,12 +16,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from random import Random
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
 
 from tests.framework.economics.scores import Choice, shipping
-from unchained.node.chain.branch import Branch
+from unchained.node.chain.branch import Archive, Branch
 from unchained.node.chain.template import Template, build_template
 from unchained.node.chain.tree import AnchorNode, AnchorTree, Validation
 from unchained.node.consensus.coins import check_coin_alone, check_coin_in_context
@@ -104,7 +104,7 @@ class View:
         return self.tree.tip
 
     def branch_of(self, tip: AnchorNode) -> Branch:
-        return Branch(self.tree, tip, self)
+        return Branch(self.tree, tip, cast(Archive, self))
 
     def coin(self, coin_id: CoinId) -> Coin | None:
         found = self.world.finds.get(coin_id)
@@ -377,7 +377,7 @@ class World:
         )
         if find.body is not None:
             branch = view.branch_of(parent)
-            find.mints = count_anchor(coin, find.body, view, branch, network)  # type: ignore[arg-type]
+            find.mints = count_anchor(coin, find.body, view, branch, network)
             find.validation = Validation.of_child(coin, find.body, parent.context, network)
 
     def forget(self) -> None:

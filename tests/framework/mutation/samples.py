@@ -41,7 +41,7 @@ def rows_of(
     found: dict[str, Counter[str]] = {}
     for mutant in drawn:
         # One without a verdict lives, and has not met all tests.
-        outcome = ended.get(mutant.id, "survived")
+        outcome: str = ended.get(mutant.id, "survived")
         if outcome in ALIVE and mutant.id in reasons:
             outcome = "explained"
         found.setdefault(room_of(mutant.file), Counter())[outcome] += 1

@@ -115,8 +115,8 @@ class ProgramNode:
         wanted = self.judge.body(
             package.anchor,
             package.body,
-            dict(package.coins),
-            dict(package.transfers),
+            dict[bytes, Coin](package.coins.items()),
+            dict[bytes, bytes](package.transfers.items()),
             self._waiting(),
         )
         if self.judge.root != self.world.forge.genesis.id:

@@ -58,7 +58,8 @@ class Step:
     operands: tuple[int, ...]
 
     def __getitem__(self, name: str) -> int:
-        return self.operands[self.operation.value.index(name)]
+        names: tuple[str, ...] = self.operation.value
+        return self.operands[names.index(name)]
 
     @classmethod
     def of(cls, operation: Operation, **operands: int) -> Step:

@@ -564,7 +564,7 @@ class World:
 def _wrong_transfer(transfer: Transfer, faults: Sequence[str]) -> Transfer:
     for fault in faults:
         first_in, first_out = transfer.inputs[:1], transfer.outputs[:1]
-        changes: dict[str, Any] = {
+        changes_of: dict[str, dict[str, Any]] = {
             "version": {"version": 2},
             "chain": {"chain_id": transfer.chain_id + 1},
             "no inputs": {"inputs": ()},
@@ -604,8 +604,8 @@ def _wrong_transfer(transfer: Transfer, faults: Sequence[str]) -> Transfer:
             "unknown input": {
                 "inputs": (*transfer.inputs, Input(MADE_UP, key_condition(0), ZERO32))
             },
-        }.get(fault, {})
-        transfer = _replace(transfer, **changes)
+        }
+        transfer = _replace(transfer, **changes_of.get(fault, {}))
     return transfer
 
 

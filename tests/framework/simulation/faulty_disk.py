@@ -121,8 +121,10 @@ class FaultyStore(MemoryStore):
         """Whether the process is gone: what is left of its tasks writes nothing any more."""
 
     def write(self, batch: Batch, *, sync: bool) -> None:
-        if self.is_dead:
-            return
+        if not self.is_dead:
+            self._write_or_fail(batch, sync=sync)
+
+    def _write_or_fail(self, batch: Batch, *, sync: bool) -> None:
         if self._failure is not None:
             raise self._failure
         struck, failure = self._faulty.strike()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
@@ -38,7 +38,7 @@ from unchained.node.wallet.records import HistoryEntry, HistoryStatus, OutgoingS
 from unchained.node.wallet.wallet import Wallet
 from unchained.storage import schema
 from unchained.storage.check import check
-from unchained.storage.kv import Reader
+from unchained.storage.kv import KeyValueStore, Reader
 from unchained.storage.schema import (
     AnchorConnected,
     AnchorDisconnected,
@@ -177,7 +177,9 @@ def replay_events(name: str, store: Reader, genesis: bytes) -> tuple[list[bytes]
 
 def check_reopened(name: str, core: ChainCore) -> None:
     """A chain opened anew on the same store is the same chain."""
-    other = ChainCore(_ReadOnly(core.store), core.network, lambda: 0, core.admission.now_ms)
+    other = ChainCore(
+        cast(KeyValueStore, _ReadOnly(core.store)), core.network, lambda: 0, core.admission.now_ms
+    )
     for what, here, there in (
         ("tip", core.tip.id, other.tip.id),
         ("scores", core.tree.scores(), other.tree.scores()),
@@ -201,7 +203,7 @@ def known_to(store: Reader, network: Network) -> Known:
     """Return all that a store has, in whatever state."""
     genesis = genesis_of(network)
     bodies: dict[bytes, Body] = {genesis.id: genesis.body}
-    coins = {genesis.id: genesis.coin}
+    coins: dict[bytes, Coin] = {genesis.id: genesis.coin}
     for coin_id, raw in schema.COIN.scan(store):
         coins[coin_id] = Coin.from_bytes(raw)
     for anchor_id, record in schema.ANCHOR.scan(store):

@@ -16,7 +16,8 @@ import trio
 
 from tests.framework.async_tests import reseed_scheduler
 from tests.framework.chains import in_writer
-from tests.framework.simulation.memory_network import LinkModel, MemoryNetwork, MemoryTransport
+from tests.framework.simulation.link_model import LinkModel
+from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, TypeVarTuple
 
 import msgspec
 import structlog
@@ -52,17 +53,21 @@ FAILED_DOWN_S: Final = 5.0
 """Seconds after which a node whose store failed is started again."""
 
 
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+
 class SlowRunner:
     """Runs work in place, as late as the disk is slow."""
 
     def __init__(self, disk: FaultyDisk) -> None:
         self._disk = disk
 
-    async def run(self, work: Any, *arguments: Any) -> Any:
+    async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         if self._disk.delay_s:
             await trio.sleep(self._disk.delay_s)
-        return work(*arguments)
+        return work(*args)
 
 
 class PoissonMiner:

@@ -11,7 +11,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -217,7 +217,7 @@ class Simulation:
         if any(isinstance(event, TransferEntered) for event in step.events):
             self.sightings.note("transfer back in the mempool")
 
-    def note_line(self, _logger: Any, level: str, event: dict[str, Any]) -> Any:
+    def note_line(self, _logger: Any, level: str, event: MutableMapping[str, Any]) -> Any:
         """Take note of a line of a node's log: a processor of structlog."""
         name = event.pop("node", "")
         life, error = event.pop("life", 0), event.pop("exc_info", None)
@@ -237,7 +237,7 @@ class Simulation:
         node: SimulatedNode | None,
         level: str,
         kind: str,
-        event: dict[str, Any],
+        event: MutableMapping[str, Any],
         error: BaseException | None,
     ) -> None:
         seen = {

@@ -261,17 +261,17 @@ class DamagePart:
         """Ask a wallet for its sum: refused in one line where it may be, or right."""
         victim = self._world.victim
 
-        def read() -> tuple[str, Any]:
+        def read() -> tuple[str, Any] | None:
             try:
                 balance = victim.call("wallet.balance", wallet=wallet)
                 progress = victim.call("wallet.info", wallet=wallet)["progress"]
             except Exception as error:  # noqa: BLE001 - what it is decides the round
                 return "refused", str(error)
             if not progress or not progress["caught_up"]:
-                return "", None
+                return None
             return "told", balance
 
-        kind, found = until(lambda: (got := read())[0] and got, f"{wallet}", within_s=PATIENCE_S)
+        kind, found = until(read, f"{wallet}", within_s=PATIENCE_S)
         if kind == "refused":
             assert is_damaged, f"{wallet}, which is sound: {found}"
             assert one_line(found) is None, found

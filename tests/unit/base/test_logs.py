@@ -15,14 +15,13 @@ import structlog
 import trio
 from rich.console import Console
 
+from unchained.node.base.log_lines import Terminal, event_line
 from unchained.node.base.logs import (
     LEVELS,
     Event,
     JsonLines,
     Logs,
     Sink,
-    Terminal,
-    event_line,
     forward_libraries,
     iso_time,
     make_plain,

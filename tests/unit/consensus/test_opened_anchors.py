@@ -38,7 +38,7 @@ def own_node(anchor: Forged, network: Network) -> bytes:
 
 
 def history_after(anchor: Forged) -> HistoryPeaks:
-    return HistoryPeaks(anchor.history.count, anchor.history.nodes())
+    return HistoryPeaks(anchor.history.length, anchor.history.nodes())
 
 
 def check(

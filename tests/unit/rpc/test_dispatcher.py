@@ -58,7 +58,7 @@ async def test_notifications_are_carried_out_in_silence() -> None:
     assert (answer.status, answer.body) == (204, b"")
     assert (await made.answer(b"[" + notice + b"," + wrong + b"]", NODE_OWNER)).status == 204
     assert len(await ask(made, b"[" + notice + b"," + call("test.height", [1]) + b"]")) == 1
-    assert made.statistics()["test.height"].calls == 4
+    assert made.statistics().methods["test.height"].calls == 4
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ async def test_answers_have_a_limit() -> None:
     one = call("test.long", [600])
     replies = await ask(made, b"[" + b",".join([one] * 3) + b"]")
     assert ["result" in reply for reply in replies] == [True, False, False]
-    assert made.statistics()["test.long"].calls == 3
+    assert made.statistics().methods["test.long"].calls == 3
 
 
 async def test_a_slow_call_is_given_up_and_leaves_no_trace() -> None:
@@ -146,8 +146,8 @@ async def test_a_slow_call_is_given_up_and_leaves_no_trace() -> None:
     reply = await ask(made, call("test.wait"))
     assert reply["error"]["data"] == {"error": "TIMED_OUT", "limit": 30.0}
     assert room.waiting == 0
-    assert made.statistics()["test.wait"].seconds == pytest.approx(30)
-    assert made.statistics()["test.wait"].errors == 1
+    assert made.statistics().methods["test.wait"].seconds == pytest.approx(30)
+    assert made.statistics().methods["test.wait"].errors == 1
 
 
 @trio_test
@@ -223,7 +223,7 @@ async def test_the_tokens_of_one_wallet_leave_room_for_those_of_another() -> Non
                 bearer = Caller(Access.PUBLIC, endless_rights(wallet))
                 nursery.start_soon(made.answer, call("test.wait"), bearer)
         await wait_all_tasks_blocked()
-        words = made.statistics()["test.wait"].words
+        words = made.statistics().methods["test.wait"].words
         assert words == {"BUSY": 4}
         room.gate.set()
     assert (await made.answer(call("test.wait"), CALLERS["a wallet's token"])).status == 200

@@ -8,7 +8,9 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
+from tests.framework.forge import Forge
 from unchained.node.base.fanout import Watch
+from unchained.node.consensus.params import REG
 from unchained.node.rpc.http.event_log import EventLog
 from unchained.node.rpc.http.event_streams import EventsGoneError
 from unchained.storage import schema
@@ -62,3 +64,19 @@ async def test_a_log_that_begins_later_says_where(numbers: range) -> None:
         assert caught.value.oldest == 9
     if numbers:
         assert await first_of(log_of(numbers), 8) == 9
+
+
+async def test_a_coin_is_told_with_its_parent_and_its_time_while_the_node_has_it() -> None:
+    forge = Forge(REG)
+    coin, gone = forge.coin(forge.genesis), bytes(32)
+    store = MemoryStore()
+    batch = Batch()
+    batch.put(schema.COIN.key(coin.id), coin.raw)
+    for number, coin_id in enumerate((coin.id, gone)):
+        batch.put(schema.EVENT.key(number), schema.EVENT.encode(CoinAccepted(coin_id)))
+    store.write(batch, sync=True)
+    chain = SimpleNamespace(status=Watch(SimpleNamespace(next_event=2)))
+    async with EventLog(cast(Any, chain), cast(Any, ReaderOf(store))).open(0) as entries:
+        told, lost = [entry.data for entry in await anext(entries)]
+    assert told == {"coin": coin.id.hex(), "parent": coin.parent.hex(), "time": coin.header.time}
+    assert lost == {"coin": gone.hex()}

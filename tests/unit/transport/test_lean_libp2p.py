@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests.framework.interpreter import python
 
 UNUSED = ("aioquic", "charset_normalizer", "coincurve", "Crypto", "requests", "zeroconf")
 
 
-def run(*lines: str) -> str:
-    """Return what a Python process of its own prints."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", "\n".join(lines)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return done.stdout.strip()
-
-
 def test_a_transport_brings_none_of_what_it_does_not_use() -> None:
-    found = run(
+    found = python(
         "import sys, unchained.node.transport.libp2p.host, unchained.node.app",
         f"print([name for name in {(*UNUSED, 'numpy')} if name in sys.modules])",
     )
@@ -28,7 +16,7 @@ def test_a_transport_brings_none_of_what_it_does_not_use() -> None:
 
 
 def test_who_wants_the_rest_of_libp2p_gets_it() -> None:
-    found = run(
+    found = python(
         "import unchained.node.transport.libp2p.host",
         "import libp2p, libp2p.crypto.rsa, libp2p.crypto.serialization as serialization",
         "from libp2p.crypto.secp256k1 import create_new_key_pair",
@@ -50,7 +38,7 @@ def test_who_wants_the_rest_of_libp2p_gets_it() -> None:
 
 
 def test_libp2p_that_is_there_already_is_left_alone() -> None:
-    found = run(
+    found = python(
         "import libp2p",
         "import unchained.node.transport.lean_libp2p as lean",
         "lean.defer_unused()",

@@ -7,6 +7,7 @@ const KINDS = {
   "transfer.left": "transfer",
 };
 const followers = [];
+const listeners = [];
 let source = null;
 
 // Calls `act` with the set of kinds that were seen: `wait` ms after the first, at most once in `every`
@@ -16,12 +17,24 @@ export function follow(kinds, act, every, wait) {
   if (!source) open();
 }
 
+// Calls `act` with what each event of a name says, as it comes.
+export function listen(name, act) {
+  listeners.push([name, act]);
+  if (source) attach(name, act);
+  else open();
+}
+
+function attach(name, act) {
+  source.addEventListener(name, (event) => act(JSON.parse(event.data)));
+}
+
 function open() {
   source = new EventSource("/live");
   const state = document.getElementById("live-state");
   source.onopen = () => { state.textContent = "Live"; };
   source.onerror = () => { state.textContent = "The node does not answer; trying again."; };
   for (const name of Object.keys(KINDS)) source.addEventListener(name, () => note(KINDS[name]));
+  for (const [name, act] of listeners) attach(name, act);
 }
 
 function note(kind) {

@@ -1,5 +1,5 @@
 // Keeps the page live: what the log tells is asked for anew and put in place of what stands there.
-import { follow } from "./live.js";
+import { follow, listen } from "./live.js";
 
 const main = document.getElementById("main");
 document.documentElement.classList.add("live");
@@ -21,6 +21,7 @@ if (canvas) {
   canvas.addEventListener("choose", ({ detail: { anchor, coin } }) => {
     location.href = coin ? `/coin/${coin.id}` : `/anchor/${anchor.id}`;
   });
+  listen("coin.accepted", (told) => view.tell(told));
   follow(["coin", "anchor"], () => view.refresh(), 40, 0);
 }
 const replay = document.getElementById("replay");

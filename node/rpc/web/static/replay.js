@@ -1,5 +1,6 @@
 // Plays a log of events on the tree: that of the node, or of one node of a recorded simulation.
-import { TreeView, placeLanes } from "./tree.js";
+import { placeLanes } from "./node_tree.js";
+import { TreeView } from "./tree.js";
 import { showRivals } from "./rivals.js";
 
 const PAGE = 4096;

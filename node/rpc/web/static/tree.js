@@ -1,7 +1,7 @@
 // The anchor tree on a canvas, layered by height and time: each coin is a dot at its anchor. Only
 // what is in view is asked for and drawn.
-const CHUNK = 64;
-const CHUNKS_KEPT = 40;
+import { NodeTree } from "./node_tree.js";
+
 const KINDS = ["anchor", "fresh", "late", "stray", "candidate"];
 const POP_MS = 450;
 // The room below for the numbers of the heights; and what is left free at an edge, for the largest
@@ -14,124 +14,10 @@ const LANE_MAX = 130;
 // Where frames come slower than this, nothing pops up for a while: what is new is drawn at once.
 const SLOW_MS = 50;
 const CALM_MS = 10000;
-// How long after the last news some more heights are asked for, and how often while news goes on.
+// How long after the last news some more heights are asked for.
 const WHOLE_MS = 1000;
-const WHOLE_EVERY_MS = 3000;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
-
-// Anchors by height, as the node has them: asked for in pieces, kept while they are looked at.
-export class NodeTree {
-  #chunks = new Map();
-  #rows = new Map();
-  #loading = false;
-  #whole = -Infinity;
-  tip = { height: 0, id: "" };
-  top = 0;
-  lowest = 0;
-
-  row(height) { return this.#rows.get(height) || []; }
-
-  // Makes sure that heights are there; returns whether anything was loaded. One load at a time: who
-  // scrolls past many heights asks for those where the view is when the last load has ended.
-  async load(first, last) {
-    if (this.#loading) return false;
-    const wanted = [];
-    for (let at = Math.floor(Math.max(0, first) / CHUNK); at <= Math.floor(Math.max(0, last) / CHUNK); at++) {
-      const kept = this.#chunks.get(at);
-      if (kept) { this.#chunks.delete(at); this.#chunks.set(at, kept); } else if (at * CHUNK <= this.top) wanted.push(at);
-    }
-    this.#loading = true;
-    try {
-      for (const at of wanted) {
-        await this.#ask(`?first=${at * CHUNK}&last=${at * CHUNK + CHUNK - 1}`);
-        this.#chunks.set(at, true);
-      }
-    } finally {
-      this.#loading = false;
-    }
-    for (const at of [...this.#chunks.keys()].slice(0, Math.max(0, this.#chunks.size - CHUNKS_KEPT))) {
-      if (at < Math.floor(this.tip.height / CHUNK) - 1) this.#forget(at);
-    }
-    return wanted.length > 0;
-  }
-
-  #forget(at) {
-    this.#chunks.delete(at);
-    for (let height = at * CHUNK; height < (at + 1) * CHUNK; height++) this.#rows.delete(height);
-  }
-
-  // Whether it is time to ask for some more than the last heights.
-  get due() { return performance.now() - this.#whole > WHOLE_EVERY_MS; }
-
-  // Asks anew for what may have changed: the last heights, which are all that a coin or an anchor
-  // touches as a rule, or some more. What is kept of others goes where they do not join on. Returns
-  // whether some more were asked for.
-  async refresh(whole = false) {
-    const before = this.tip.height;
-    const some = whole || before < 3;
-    const { first, last } = await this.#ask(some ? "" : `?first=${before - 3}&last=${before + CHUNK}`);
-    if (some) this.#whole = performance.now();
-    const main = (height) => this.row(height).find((anchor) => anchor.status === "main");
-    const [lowest, below] = [main(first), main(first - 1)];
-    if (first > before + 1 || this.tip.height > last || (lowest && below && lowest.parent !== below.id)) {
-      for (const at of this.#chunks.keys()) this.#forget(at);
-      for (const height of this.#rows.keys()) if (height < first) this.#rows.delete(height);
-      await this.#ask("");
-    }
-    return some;
-  }
-
-  async #ask(heights) {
-    const answer = await fetch(`/tree.json${heights}`);
-    if (!answer.ok) throw new Error(`tree: ${answer.status}`);
-    const { tree } = await answer.json();
-    this.tip = { height: tree.height, id: tree.tip };
-    const now = performance.now();
-    const rows = new Map();
-    for (const anchor of tree.anchors) {
-      if (!rows.has(anchor.height)) rows.set(anchor.height, []);
-      rows.get(anchor.height).push(anchor);
-    }
-    for (const [height, anchors] of rows) {
-      const known = new Map(this.row(height).map((anchor) => [anchor.id, anchor]));
-      for (const anchor of anchors) {
-        const before = known.get(anchor.id);
-        anchor.since = before ? before.since : now;
-        const coins = before && new Map(before.coins.map((coin) => [coin.id, coin.since]));
-        for (const coin of anchor.coins) coin.since = (coins && coins.get(coin.id)) ?? now;
-      }
-      this.#rows.set(height, anchors);
-    }
-    this.top = Math.max(tree.last, tree.height, heights ? this.top : 0);
-    placeLanes(this, tree.first, tree.last);
-    return tree;
-  }
-}
-
-// Gives each anchor beside the main chain a lane, the same as its parent's where that is beside too;
-// above the last height as far as that moves any.
-export function placeLanes(tree, first, last) {
-  let moved = true;
-  for (let height = first; height <= last || (moved && tree.row(height).length); height++) {
-    const before = tree.row(height).map((anchor) => anchor.lane);
-    const below = new Map(tree.row(height - 1).map((anchor) => [anchor.id, anchor]));
-    const taken = new Set([0]);
-    const rest = [];
-    for (const anchor of tree.row(height)) {
-      const parent = below.get(anchor.parent);
-      if (anchor.status === "main") anchor.lane = 0;
-      else if (parent && parent.lane && !taken.has(parent.lane)) taken.add(anchor.lane = parent.lane);
-      else rest.push(anchor);
-    }
-    for (const anchor of rest) {
-      let lane = 1;
-      while (taken.has(lane)) lane = lane > 0 ? -lane : 1 - lane;
-      taken.add(anchor.lane = lane);
-    }
-    moved = tree.row(height).some((anchor, at) => anchor.lane !== before[at]);
-  }
-}
 
 export class TreeView {
   #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
@@ -171,6 +57,9 @@ export class TreeView {
     if (this.#tree.due) await this.#show(true);
     else this.#later = setTimeout(() => this.#show(true).catch(() => {}), WHOLE_MS);
   }
+
+  // A coin that the log tells of is drawn at once, from that alone.
+  tell(told) { if (this.#started && this.#tree.add(told)) this.draw(); }
 
   async #show(whole) {
     const some = await this.#tree.refresh(whole);

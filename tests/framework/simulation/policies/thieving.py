@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from tests.framework.simulation.policies.policy import Policy
+from unchained.node.consensus.transfers import UnspentCoin
 from unchained.node.primitives.transfer import Input, Output, Signature, SizedTransfer, Transfer
 from unchained.node.primitives.types import ZERO32, CoinId
 from unchained.storage import schema
 
-Coins = list[tuple[CoinId, schema.UnspentCoin]]
+Coins = list[tuple[CoinId, UnspentCoin]]
 
 
 class Thieving(Policy):
@@ -19,7 +18,7 @@ class Thieving(Policy):
         coin, body = self.mine()
         self.take(coin, body)
         await self.tell(coin, body)
-        unspent = list(schema.UNSPENT.scan(self.core.store))
+        unspent = [(CoinId(key), coin) for key, coin in schema.UNSPENT.scan(self.core.store)]
         first, second = ([c for c in unspent if c[1].lock == lock] for lock in self.locks)
         mature = self.core.tip.height + 1 - self.core.network.maturity
         young: Coins = [entry for entry in first if entry[1].height > mature]
@@ -39,12 +38,12 @@ class Thieving(Policy):
         places = [(coin_id, self.locks.index(coin.lock)) for coin_id, coin in sorted(coins)]
         inputs = tuple(Input(coin_id, self.conditions[at], ZERO32) for coin_id, at in places)
         chain_id, output = self.core.network.chain_id, Output(total - fee, self.locks[0], b"")
-        plain = Transfer(1, chain_id, 0, fee, inputs, (output,), (), ())
-        sighash, signatures = SizedTransfer.of(plain).sighash, []
+        fields = (1, chain_id, 0, fee, inputs, (output,))
+        sighash, signatures = SizedTransfer.of(Transfer(*fields, (), ())).sighash, []
         for at in sorted({at for _, at in places}, key=lambda at: self.keys[at].key_hash):
             signature = self.keys[at].sign(sighash, self.randomness)
             if signed[at] is not None:
                 right = signature if signed[at] else bytes(len(signature))
                 signatures.append(Signature(self.keys[at].public_key, right))
-        whole = msgspec.structs.replace(plain, signatures=tuple(signatures))
+        whole = Transfer(*fields, tuple(signatures), ())
         await self.say("transfer", SizedTransfer.of(whole).raw)
