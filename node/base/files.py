@@ -44,6 +44,9 @@ def private_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     After a crash at any instant the file holds the old content or the new. Raises OSError;
     FileExistsError if there is one that is not to be replaced.
     """
+    if not path.name:
+        # the root, which has no name and nothing beside it
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     beside = path.with_name(f".{path.name}.{SYSTEM.token_bytes(8).hex()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     descriptor = os.open(beside, flags, 0o600)

@@ -23,6 +23,9 @@ _SHORT: Final = "hex digits, or the first four or more of them"
 _COMMANDS: Final = {"see net.peers": "peers"}
 """Commands that are not called after the method that a hint names."""
 
+_LISTED: Final = re.compile(r"the parameters ((?:'[a-z_0-9]+'(?:, | and | or )?)+)")
+_QUOTED: Final = re.compile(r"'([a-z_0-9]+)'")
+
 _PAYMENT_MEMBER: Final = {"payee": "PAYEE", "amount": "UNC", "memo": "--memo"}
 """What the members of the parameter `payments` are called on the command line."""
 
@@ -57,6 +60,9 @@ class CommandWords:
         def named(found: re.Match[str]) -> str:
             return called.get(found[1] or found[2], found[0])
 
+        text = _LISTED.sub(
+            lambda listed: _QUOTED.sub(lambda it: called.get(it[1], it[0]), listed[1]), text
+        )
         return re.sub(
             r"\b(?:the parameter '|')?([a-z0-9]+(?:_[a-z0-9]+)+)'?|the parameter '([a-z0-9]+)'",
             named,

@@ -111,7 +111,7 @@ def multisig_create(
         int, typer.Argument(metavar="M", min=1, max=16, help="So many have to sign.")
     ],
     parties: Annotated[
-        list[str], typer.Argument(metavar="PARTY...", help="Addresses or paycodes.")
+        list[str], typer.Argument(metavar="PARTY...", help="Addresses, paycodes or names.")
     ],
     wallet: WalletOption = DEFAULT_WALLET,
     label: NameOption = "",
@@ -157,8 +157,8 @@ def multisig_prepare(
 @user_text("Make a hash-time-lock; hand its text to the other party, pay it to fund it.")
 def htlc_create(
     node: Asker,
-    claim: Annotated[str, typer.Argument(metavar="CLAIMER", help="Address or paycode.")],
-    refund: Annotated[str, typer.Argument(metavar="REFUNDED", help="Address or paycode.")],
+    claim: Annotated[str, typer.Argument(metavar="CLAIMER", help="Address, paycode or name.")],
+    refund: Annotated[str, typer.Argument(metavar="REFUNDED", help="Address, paycode or name.")],
     height: Annotated[int, typer.Argument(metavar="HEIGHT", min=1, help="To refund from.")],
     digest: Annotated[
         str | None,

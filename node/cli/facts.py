@@ -98,7 +98,9 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
         yield "found in the chain", numbers_of(found["found_accounts"])
     if found["birth_height"]:
         yield "no coins below", f"height {found['birth_height']:,}"
-    if found["progress"] is not None:
+    if found["progress"] is None:
+        yield "has read", "nothing yet"
+    else:
         yield from _progress(found["progress"])
     if found["failure"]:
         yield "attention", f"it does not follow the chain: {found['failure']}"
@@ -123,7 +125,7 @@ def contract_facts(found: Mapping[str, Any]) -> Facts:
         if name == "confirmed" or float(balance[name]):
             yield name, f"{balance[name]} UNC"
     if own := found["own_keys"]:
-        yield "keys of this wallet", f"{len(own)}"
+        yield "own keys", f"{len(own)}"
 
 
 def terms_facts(contract: Mapping[str, Any]) -> Facts:
@@ -140,12 +142,14 @@ def terms_facts(contract: Mapping[str, Any]) -> Facts:
             yield f"key {number}", key
     else:
         yield "kind", "hash-time-lock"
-        yield "claimed by key", contract["claim"]
-        yield "with the preimage of", contract["hash"]
+        # titles that leave an id room beside them
+        yield "claim key", contract["claim"]
+        yield "hash", contract["hash"]
         if contract["preimage"]:
-            yield "which is", contract["preimage"]
-        yield "back to key", contract["refund"]
-        yield "from height", f"{contract['refund_height']:,}"
+            yield "preimage", contract["preimage"]
+            yield "", "a secret before the claim: who has it takes the coins; do not hand it over"
+        yield "refund key", contract["refund"]
+        yield "refund from", f"height {contract['refund_height']:,}"
     yield "lock", contract["lock"]
     yield "fingerprint", contract["fingerprint"]
     yield "pay it to", contract["text"]

@@ -13,6 +13,7 @@ import typer
 from unchained.node.base.terminal_text import ends, json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.output_file import check_output
 from unchained.node.cli.tables import moment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
@@ -101,6 +102,8 @@ def history(
         "since": _moment(since, "--since"),
         "until": _moment(until, "--until"),
     }
+    if output is not None and (as_csv or node.json):
+        check_output(output)
     if as_csv or node.json:
         pages = _pages(node, wanted | {"kinds": kinds}, None if everything else limit, after)
         _write(pages, output, _csv if as_csv else _json)

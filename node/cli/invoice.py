@@ -10,6 +10,7 @@ import typer
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
 from unchained.node.cli.history import short_words
+from unchained.node.cli.receiving import show_receiving
 from unchained.node.cli.tables import moment
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
@@ -20,7 +21,6 @@ from unchained.node.cli.wallet import (
     QrOption,
     WalletOption,
     app,
-    show_receiving,
 )
 
 INVOICE_COLUMNS: Final[Sequence[str]] = (

@@ -10,7 +10,7 @@ import typer
 
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
-from unchained.node.cli.asker import Asker, CommandFailedError, asking
+from unchained.node.cli.asker import MINING_WALLET, Asker, CommandFailedError, asking
 from unchained.node.cli.facts import show_facts, wallet_facts
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -113,6 +113,31 @@ def rename(
 ) -> None:
     found = node.call("wallet.rename", wallet=wallet, new_wallet=new_wallet)
     show_facts(node, found, wallet_facts)
+    for line in name_remarks(wallet, new_wallet):
+        typer.echo(line, err=True)
+
+
+def name_remarks(gone: str, new: str | None) -> list[str]:
+    """Return what becomes of what goes by a wallet's name, once no wallet is called so any more but
+    perhaps `new`: commands that name no wallet mean one, and what is mined pays one."""
+    remarks = []
+    if gone == DEFAULT_WALLET:
+        remarks.append(
+            f"warning: no wallet is called {DEFAULT_WALLET} now: commands without --wallet mean "
+            f"that name, or {MINING_WALLET} while there is none"
+        )
+    if gone in (DEFAULT_WALLET, MINING_WALLET):
+        now = "" if new is None else f"what is mined to it goes to {new} until the node stops; "
+        remarks.append(
+            f"warning: {now}from its next start the node mines to the wallet {DEFAULT_WALLET}, "
+            f"else to {MINING_WALLET}, which it makes; `start --payout ADDRESS` says otherwise"
+        )
+    if new == DEFAULT_WALLET:
+        remarks.append(
+            "commands without --wallet mean this wallet now, and the node mines to it unless "
+            "--payout says otherwise"
+        )
+    return remarks
 
 
 @asking(app, "delete")
@@ -130,8 +155,11 @@ def delete(
 ) -> None:
     if confirm is None:
         if not sys.stdin.isatty():
+            node.call("wallet.info", wallet=wallet)  # there may be none of that name
             raise CommandFailedError(f"not confirmed: --confirm {wallet} removes it for good")
         print_lost(node.call("wallet.delete", wallet=wallet, dry_run=True))
+        for line in name_remarks(wallet, None):
+            typer.echo(line, err=True)
         confirm = ask_text("Type its name to delete it")
     found = node.call("wallet.delete", seconds=SLOW_ANSWER_S, wallet=wallet, confirm=confirm)
 

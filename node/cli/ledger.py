@@ -17,6 +17,7 @@ from unchained.node.cli.facts import SUM_COLUMNS
 from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, YesOption
+from unchained.node.cli.output_file import check_output, write_output
 from unchained.node.cli.tables import print_fields
 from unchained.node.rpc.core.values import HEX_BYTES_MAX
 
@@ -68,12 +69,11 @@ def coin_proof(
         typer.Option("--output", "-o", metavar="FILE", help="Write the proof to a file."),
     ] = None,
 ) -> None:
+    if output is not None:
+        check_output(output)
     found = node.call("coin.proof", coin=coin)
     if output is not None:
-        try:
-            output.write_bytes(bytes.fromhex(found["file"]))
-        except OSError as error:
-            raise CommandFailedError(f"{output}: {error.strerror}") from None
+        write_output(output, bytes.fromhex(found["file"]))
         found = found | {"file": str(output)}
     node.show_fields(found)
 

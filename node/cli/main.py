@@ -98,6 +98,7 @@ COMMANDS: Final[Mapping[str, Command]] = {
 """What the help lists. Only the modules of the command that is run are imported."""
 
 
+_SURPLUS: Final = re.compile(r"(unexpected extra arguments?) \(.*\)$")
 _NO_SUCH_COMMAND: Final = re.compile(r"No such command '([^']*)'")
 
 POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
@@ -188,6 +189,8 @@ def _report(error: Exception) -> int:
 def usage_line(error: Exception) -> str:
     """Return what was wrong with the command line, and where the right use is explained."""
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
+    # what stands where nothing belongs may be a secret: 24 words, a view key
+    message = _SURPLUS.sub(r"\1", message)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
     renamed = _renamed(error, command.removeprefix(PROGRAM).strip())

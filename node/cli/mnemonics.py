@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from itertools import count as count_from
 from pathlib import Path
 from typing import Final
 
@@ -28,8 +29,7 @@ WORDS_ASKED: Final = 2
 MNEMONIC_FILE_BYTES_MAX: Final = 4096
 """Bytes of a file of words: numbered and spaced as one likes, they take some 500."""
 
-_NUMBER: Final = re.compile(r"[0-9]{1,2}[.):]?")
-_NUMBERED: Final = re.compile(r"[0-9]{1,2}[.):](?=[a-z])")
+_NUMBER: Final = re.compile(r"([0-9]{1,2})(?:[.):](?=[a-z]|$)|$)")
 
 
 def grid(words: Sequence[str]) -> list[str]:
@@ -86,9 +86,9 @@ def read_mnemonic(file: Path | None) -> str:
         f"Type the {MNEMONIC_WORDS} words, as many on a line as you like; others can see them.",
         err=True,
     )
-    words: list[str] = []
+    words: dict[int, str] = {}
     while True:
-        line = typer.prompt(f"Word {len(words) + 1}", err=True)
+        line = typer.prompt(f"Word {_first_free(words)}", err=True)
         given = split_words(line)
         # which of too many are the wallet's, only whoever typed them knows
         if (count := len(words) + len(given)) > MNEMONIC_WORDS:
@@ -98,24 +98,57 @@ def read_mnemonic(file: Path | None) -> str:
                 err=True,
             )
             continue
-        for word in given:
-            problem = problem_with(len(words) + 1, word)
-            if problem:
-                typer.echo(f"{problem}. Go on from there.", err=True)
-                break
-            words.append(word)
+        problem = place_words(words, given)
+        if problem:
+            typer.echo(f"{problem}. Go on from there.", err=True)
         if len(words) == MNEMONIC_WORDS:
-            problem = _problem_with_all(words)
+            mnemonic = _in_order(words)
+            problem = _problem_with_all(mnemonic)
             if not problem:
-                return " ".join(words)
+                return " ".join(mnemonic)
             typer.echo(f"{problem}. Begin again.", err=True)
-            words = []
+            words = {}
 
 
-def split_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without the numbers before them."""
-    found = (_NUMBERED.sub("", word) for word in Mnemonic.normalize_string(text).lower().split())
-    return [word for word in found if not _NUMBER.fullmatch(word)]
+def split_words(text: str) -> list[tuple[int | None, str]]:
+    """Return the words of a text in lower case, each with the number that stands before it."""
+    found: list[tuple[int | None, str]] = []
+    number: int | None = None
+    for part in Mnemonic.normalize_string(text).lower().split():
+        before = _NUMBER.match(part)
+        number = number if before is None else int(before[1])
+        if word := part[0 if before is None else before.end() :]:
+            found.append((number, word))
+            number = None
+    return found
+
+
+def place_words(words: dict[int, str], given: Sequence[tuple[int | None, str]]) -> str:
+    """Add words to those that are there by their numbers: one with a number has that, as it may
+    come out of a grid that is read down its columns; one with none follows the one before it.
+    Return what is wrong with the first that cannot be added, empty if all were."""
+    at = _first_free(words)
+    for number, word in given:
+        at = at if number is None else number
+        # more than there are without numbers are counted in the end
+        if number is not None and not 1 <= number <= MNEMONIC_WORDS:
+            return f"there is no word {number}: expected numbers from 1 to {MNEMONIC_WORDS}"
+        if at in words:
+            return f"there is a word {at} already: {word[:20]!r} is a second"
+        problem = problem_with(at, word)
+        if problem:
+            return problem
+        words[at] = word
+        at += 1
+    return ""
+
+
+def _first_free(words: Mapping[int, str]) -> int:
+    return next(number for number in count_from(1) if number not in words)
+
+
+def _in_order(words: Mapping[int, str]) -> list[str]:
+    return [words[number] for number in sorted(words)]
 
 
 def problem_with(number: int, word: str) -> str:
@@ -142,12 +175,12 @@ def _problem_with_all(words: Sequence[str]) -> str:
 
 
 def _from_text(text: str, name: str) -> str:
-    words = split_words(text)
-    for number, word in enumerate(words, 1):
-        problem = problem_with(number, word)
-        if problem:
-            raise CommandFailedError(f"{name}: {problem}")
-    problem = _problem_with_all(words)
+    found: dict[int, str] = {}
+    problem = place_words(found, split_words(text))
+    words = _in_order(found)
+    if not problem and (missing := _first_free(found)) <= len(found):
+        problem = f"word {missing} is missing"
+    problem = problem or _problem_with_all(words)
     if problem:
         raise CommandFailedError(f"{name}: {problem}")
     return " ".join(words)

@@ -6,6 +6,7 @@ Never from an argument, which every process of the machine can read.
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,22 @@ def read_passphrase(
         raise CommandFailedError(
             "no passphrase: use a terminal, --passphrase-file FILE or --passphrase-fd N"
         )
-    typed: str = typer.prompt(what, hide_input=True, confirmation_prompt=new, err=True)
+    typed: str = typer.prompt(
+        what,
+        default="",
+        show_default=False,
+        hide_input=True,
+        confirmation_prompt=new,
+        value_proc=_not_empty,
+        err=True,
+    )
+    return typed
+
+
+def _not_empty(typed: str) -> str:
+    """Return what was typed. Raises `click.UsageError`, at which whoever typed is asked again."""
+    if not typed:
+        raise typer.BadParameter("expected a passphrase, got an empty line")
     return typed
 
 
@@ -104,7 +120,7 @@ def new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str
     if none:
         return ""
     chosen = read_passphrase(file, descriptor, what="New passphrase", new=True)
-    if len(chosen) < PASSPHRASE_SHORT:
+    if 0 < len(chosen) < PASSPHRASE_SHORT:
         typer.echo(
             f"warning: a passphrase of {len(chosen)} characters is soon guessed by whoever gets "
             f"the wallet's file: {PASSPHRASE_SHORT} or more are better",
@@ -142,5 +158,6 @@ def read_secret(source: Path | int, name: str) -> str:
 
 def warn_of_readers(file: Path) -> None:
     """Say so where others may read a file that holds a secret. Raises OSError."""
-    if file.stat().st_mode & 0o077:
+    mode = file.stat().st_mode
+    if stat.S_ISREG(mode) and mode & 0o077:
         typer.echo(f"warning: others can read {file}: chmod 600 it", err=True)

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import (
     Asker,
@@ -18,16 +17,13 @@ from unchained.node.cli.asker import (
     asking,
 )
 from unchained.node.cli.confirm import (
-    NOTE_COLUMNS,
-    SHOWN_WHOLE,
     confirm_sending,
     is_asked,
-    print_payee,
     print_plan,
     shortened,
     wait_confirmed,
 )
-from unchained.node.cli.facts import SUM_COLUMNS, Facts, known, print_facts
+from unchained.node.cli.facts import Facts, known, print_facts
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import YesOption
 from unchained.node.cli.passphrases import (
@@ -36,7 +32,7 @@ from unchained.node.cli.passphrases import (
 )
 from unchained.node.cli.payees import payments_of, uri_remarks
 from unchained.node.cli.spend_command import SpendCommand
-from unchained.node.cli.tables import folded, print_rows, width
+from unchained.node.cli.tables import print_rows
 from unchained.node.cli.wallet import (
     DEFAULT_WALLET,
     AccountOption,
@@ -44,9 +40,6 @@ from unchained.node.cli.wallet import (
     app,
 )
 from unchained.node.primitives.amounts import full, grains_of
-
-TERMS_COLUMN: Final = 12
-"""Columns before the terms of a contract, whose keys shall not be broken."""
 
 _STATES: Final = {
     "waiting": "waits for an anchor",
@@ -103,15 +96,20 @@ def add_to(_root: typer.Typer) -> None:
 
 
 def show_sent(
-    node: Asker, sent: dict[str, Any], *, told: bool = False, waits: bool = False
+    node: Asker,
+    sent: dict[str, Any],
+    *,
+    told: bool = False,
+    waits: bool = False,
+    warned: str | None = None,
 ) -> None:
     """Show a transfer that has been sent; whoever was asked about it is `told` whom it pays, and
-    who `waits` is shown next how it stands."""
+    was `warned` before; who `waits` is shown next how it stands."""
     payees = [payee | {"payee": shortened(payee["payee"])} for payee in sent["payees"]]
     members = {name: value for name, value in known(sent).items() if name != "warning"}
 
     def human() -> None:
-        if sent["warning"]:
+        if sent["warning"] and sent["warning"] != warned:
             typer.echo(f"warning: {sent['warning']}", err=True)
         if sys.stdout.isatty() and not told and sent["payees"]:
             print_plan([sent | {"joins": 0}])
@@ -131,59 +129,6 @@ def _sent_facts(sent: Mapping[str, Any], *, waits: bool) -> Facts:
     for joined in sent["joined"]:
         yield "coins joined by", joined
     yield "fee", f"{sent['fee']} UNC, for {sent['size']:,} bytes"
-
-
-def print_meaning(found: dict[str, Any], *, err: bool = False) -> None:
-    """Print what signing a transfer means, as the signer's own machine has worked it out."""
-
-    def echo(line: str) -> None:
-        typer.echo(line, err=err)
-
-    for output in found["outputs"]:
-        told = output["payee"] and (len(output["payee"]) > SHOWN_WHOLE or output["alias"])
-        called = output["alias"] or (_whom(output) == output["payee"] and output["contract"])
-        notes = [
-            ("called", f"{called} here" if called else ""),
-            ("fingerprint", output["fingerprint"] if told else ""),
-            ("lock", output["lock"] if told else ""),
-        ]
-        print_payee(output["amount"], _whom(output), notes, err=err)
-        if _whom(output) == output["lock"]:
-            echo(f"{'':>{NOTE_COLUMNS}}a lock: the file does not show whose")
-        if output["terms"]:
-            for line in folded(f"under {output['terms']}", width() - TERMS_COLUMN):
-                echo(f"{'':>{TERMS_COLUMN}}{line}")
-        if output["memo"]:
-            echo(f"{'':>{NOTE_COLUMNS}}memo {harmless(output['memo'])}")
-    echo(f"{found['fee']:>{SUM_COLUMNS}} UNC  fee")
-    echo(f"{found['spent']:>{SUM_COLUMNS}} UNC  in all, of the coins that it spends")
-    if found["lock_height"]:
-        echo(f"not before height {found['lock_height']}")
-    echo(f"signed by {len(found['signed_by'])}, {found['missing']} missing{_adds(found)}")
-
-
-def _adds(found: Mapping[str, Any]) -> str:
-    """Return what signing a transfer with a wallet adds, if any signature is missing."""
-    if keys := len(found["can_sign"]):
-        return f"; this wallet can sign with {keys} key{'s' * (keys > 1)}"
-    return "; this wallet cannot sign it" if found["missing"] else ""
-
-
-def _whom(output: Mapping[str, Any]) -> str:
-    """Return whom an output of a transfer to be signed pays, in words where it is no stranger."""
-    called = f" {output['contract']}" if output["contract"] else ""
-    if output["own"]:
-        return "back to this wallet"
-    if output["returns"]:
-        return f"back to the contract{called}"
-    if output["payee"]:
-        return str(output["payee"])
-    return f"to the contract{called}" if called else str(output["lock"])
-
-
-def without_file(found: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of a transfer to be signed, but for its file."""
-    return {name: value for name, value in found.items() if name != "file"}
 
 
 @asking(app, "send")
@@ -283,22 +228,25 @@ def carry_out(
 ) -> dict[str, Any] | None:
     """Show what a method would send and ask a person, then send it; return what was sent, None for
     a dry run. `more` goes with the sending alone; who `waits` says himself how it stands in the
-    end. `remarks` are made to whoever is asked. Raises `CommandFailedError`."""
+    end. `remarks` are made before. Raises `CommandFailedError`."""
     if dry_run:
         found = spend.plan(method, asked)
         node.show(found, lambda: print_plan(_steps(found)))
+        _remark(remarks)
         return None
     sent: dict[str, Any]
+    warned: str | None = None
     if is_asked(yes):
-        sent = _ask_and_send(spend, method, asked, remarks, more)
+        sent, warned = _ask_and_send(spend, method, asked, remarks, more)
     else:
+        _remark(remarks)
         sent = spend.call(method, **asked, **more)
     if waits and node.json:
         return sent
     if "sent" in sent:
         _show_gathered(node, sent)
     else:
-        show_sent(node, sent, told=is_asked(yes), waits=waits)
+        show_sent(node, sent, told=is_asked(yes), waits=waits, warned=warned)
     return sent
 
 
@@ -308,14 +256,14 @@ def _ask_and_send(
     asked: Mapping[str, object],
     remarks: Sequence[str],
     more: Mapping[str, object],
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], str | None]:
     """Show a person what a method would send, and send it once he has agreed: for the fee that he
-    was shown, or he is shown anew what it takes by then. Raises `CommandFailedError`."""
+    was shown, or he is shown anew what it takes by then. Return what was sent, and of what he was
+    warned. Raises `CommandFailedError`."""
     while True:
         steps = _steps(spend.plan(method, asked))
         print_plan(steps, err=True)
-        for remark in remarks:
-            typer.echo(remark, err=True)
+        _remark(remarks)
         confirm_sending()
         try:
             sent: dict[str, Any] = spend.call(method, **{**asked, **_agreed(steps)}, **more)
@@ -324,7 +272,12 @@ def _ask_and_send(
                 raise
             typer.echo(f"not sent: {error}; it would be, by now:", err=True)
         else:
-            return sent
+            return sent, steps[-1]["warning"]
+
+
+def _remark(remarks: Sequence[str]) -> None:
+    for remark in remarks:
+        typer.echo(remark, err=True)
 
 
 def _steps(found: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:

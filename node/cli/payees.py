@@ -16,10 +16,13 @@ import typer
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import CommandFailedError
 from unchained.node.cli.input_file import read_file
+from unchained.node.primitives.amounts import grains_of
 from unchained.node.rpc.core.wrong_values import in_words
 
 URI_SCHEME: Final = "unchained:"
 """What a payment URI begins with: here too, since the wallet's modules take long to import."""
+
+_NOBODY: Final = "it lists nobody to pay"
 
 PAYEES_BYTES_MAX: Final = 1 << 20
 """Bytes of a file of payees."""
@@ -93,6 +96,8 @@ def payments_in(content: bytes, name: str) -> list[dict[str, str]]:
                 f"{name}: not a list of payees: {text}; expected "
                 '[{"payee": "…", "amount": "1.5", "memo": "…"}, …]'
             ) from None
+        if not lines:
+            raise CommandFailedError(f"{name}: {_NOBODY}")
         return [entry for line in lines for entry in payment(line.payee, line.amount, line.memo)]
     try:
         rows = list(csv.reader(io.StringIO(content.decode("utf-8-sig")), strict=True))
@@ -104,5 +109,12 @@ def payments_in(content: bytes, name: str) -> list[dict[str, str]]:
             continue
         if not 2 <= len(row) <= 3:
             raise CommandFailedError(f"{name}: line {number}: expected PAYEE,UNC or PAYEE,UNC,MEMO")
-        found += payment(row[0].strip(), row[1].strip(), row[2] if len(row) == 3 else "")
+        amount = row[1].strip()
+        try:
+            grains_of(amount)
+        except ValueError as error:
+            raise CommandFailedError(f"{name}: line {number}: {error}") from None
+        found += payment(row[0].strip(), amount, row[2] if len(row) == 3 else "")
+    if not found:
+        raise CommandFailedError(f"{name}: {_NOBODY}")
     return found

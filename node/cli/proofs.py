@@ -15,8 +15,8 @@ from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import shortened
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
-from unchained.node.cli.options import JsonOption, NetworkOption
-from unchained.node.cli.output_file import check_output, write_output
+from unchained.node.cli.options import JsonOption
+from unchained.node.cli.output_file import check_output, say_written, write_output
 from unchained.node.cli.passphrases import PassphraseFdOption, PassphraseFileOption
 from unchained.node.cli.pay import OutputOption, TxidArgument
 from unchained.node.cli.spend_command import SpendCommand
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
     from unchained.node.consensus.params import Network
     from unchained.node.wallet.receipts import ShownPayment, VerifiedReceipt
 
+FileNetworkOption = Annotated[
+    str | None,
+    typer.Option("--network", metavar="NAME", help="Of which it must be. Default: any."),
+]
 MessageArgument = Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
 
 
@@ -80,7 +84,7 @@ def receipt(
 
 def _write(node: Asker, output: Path, file: str) -> None:
     write_output(output, bytes.fromhex(file))
-    node.show({"file": str(output)}, lambda: typer.echo(output))
+    node.show({"file": str(output)}, lambda: say_written(output))
 
 
 @user_text(
@@ -95,9 +99,10 @@ def verify_receipt(
             "--payee", "--to", metavar="PAYEE", help="The address or paycode that it must pay."
         ),
     ] = None,
-    network: NetworkOption = None,
+    network: FileNetworkOption = None,
     json: JsonOption = False,
 ) -> None:
+    from unchained.node.consensus.params import NETWORKS
     from unchained.node.crypto.pow import default_backend
     from unchained.node.rpc.core.values import Amount
     from unchained.node.wallet.errors import BadPaymentError, ReceiptError
@@ -107,7 +112,7 @@ def verify_receipt(
     chosen = _network(network)
     try:
         found = verify(read_file(file, RECEIPT_BYTES_MAX), chosen, default_backend())
-        payments = () if payee is None else found.payments_to(chosen, payee)
+        payments = () if payee is None else found.payments_to(NETWORKS[found.network], payee)
     except ReceiptError as error:
         raise CommandFailedError(f"{file}: {error}") from None
     except BadPaymentError as error:
@@ -213,23 +218,27 @@ def verify_message(
             "--signer", metavar="ADDRESS", help="The address or paycode that must have signed it."
         ),
     ] = None,
-    network: NetworkOption = None,
+    network: FileNetworkOption = None,
     json: JsonOption = False,
 ) -> None:
+    from unchained.node.consensus.params import network_for
     from unchained.node.wallet.errors import BadPaymentError, SignedMessageError
     from unchained.node.wallet.signed_message import SIGNED_MESSAGE_BYTES_MAX, SignedMessage
 
     chosen = _network(network)
     try:
         signed = SignedMessage.from_file(read_file(file, SIGNED_MESSAGE_BYTES_MAX), chosen)
+        found = network_for(signed.chain_id, chosen)
+        assert found is not None, "it was read as one of a network that is known"
         if signer is not None:
-            signed.check_signer(chosen, signer)
+            signed.check_signer(found, signer)
     except SignedMessageError as error:
         raise CommandFailedError(f"{file}: {error}") from None
     except BadPaymentError as error:
         raise typer.BadParameter(str(error), param_hint="--signer") from None
     facts = {
-        "address": signed.address(chosen),
+        "network": found.name,
+        "address": signed.address(found),
         "key_hash": signed.key_hash.hex(),
         "message": _text(signed.message),
     }
@@ -275,9 +284,10 @@ def verify_reserve(
     message: Annotated[
         str | None, typer.Option("--message", metavar="TEXT", help="The text that it must answer.")
     ] = None,
-    network: NetworkOption = None,
+    network: FileNetworkOption = None,
     json: JsonOption = False,
 ) -> None:
+    from unchained.node.consensus.params import NETWORKS
     from unchained.node.crypto.addresses import encode_address
     from unchained.node.crypto.pow import default_backend
     from unchained.node.rpc.core.values import Amount
@@ -300,7 +310,7 @@ def verify_reserve(
         "tip_height": found.tip_height,
         "tip": found.tip_id.hex(),
         "tip_time": found.tip_time_ms,
-        "addresses": [encode_address(chosen, key) for key in found.key_hashes],
+        "addresses": [encode_address(NETWORKS[found.network], key) for key in found.key_hashes],
         "coins": [
             {"coin": coin.coin_id.hex(), "amount": Amount(coin.value).unc()} for coin in found.coins
         ],
@@ -320,10 +330,13 @@ def verify_reserve(
     print_fields(facts)
 
 
-def _network(name: str | None) -> Network:
+def _network(name: str | None) -> Network | None:
+    """Return the network that a file has to be of, None for any: it says itself of which it is."""
     from unchained.node.cli.options import settings_from
     from unchained.node.consensus.params import NETWORKS
 
+    if name is None:
+        return None
     settings = settings_from({"node.network": ("--network", name)}, config=None)
     return NETWORKS[settings.config.node.network]
 

@@ -12,8 +12,13 @@ def ask_text(question: str) -> str:
     none."""
     typer.echo(f"{question}: ", nl=False, err=True)
     # not `input`, nor what is built on it: they write to standard output
-    line = sys.stdin.readline()
+    try:
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
+        typer.echo(err=True)  # what is said next begins a line
+        raise
     if not line:
+        typer.echo(err=True)
         raise typer.Abort
     return line.strip()
 

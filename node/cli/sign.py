@@ -12,8 +12,9 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import confirm, confirm_sending, is_asked
 from unchained.node.cli.input_file import read_file
+from unchained.node.cli.meaning import print_meaning, without_file
 from unchained.node.cli.options import YesOption
-from unchained.node.cli.output_file import check_output, write_output
+from unchained.node.cli.output_file import check_output, say_written, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -27,9 +28,7 @@ from unchained.node.cli.pay import (
     OutputOption,
     RateOption,
     ToArgument,
-    print_meaning,
     show_sent,
-    without_file,
 )
 from unchained.node.cli.payees import payment
 from unchained.node.cli.spend_command import SpendCommand
@@ -105,7 +104,7 @@ def sign(
     passphrase_fd: PassphraseFdOption = None,
 ) -> None:
     content = _read(file).hex()
-    check_output(output)
+    check_output(output, given=file)
     if is_asked(yes):
         found = node.call("wallet.describe", file=content, wallet=wallet)
         print_meaning(found, err=True)
@@ -158,7 +157,7 @@ def write_unsigned(node: Asker, found: dict[str, Any], output: Path) -> None:
 
     def human() -> None:
         print_meaning(found)
-        typer.echo(output)
+        say_written(output)
 
     node.show(shown, human)
 

@@ -86,7 +86,8 @@ def print_status(found: dict[str, Any]) -> None:
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    ready = "ready" if found["ready"] else "not ready"
+    unmet = [name for name, text in found["checks"].items() if not text.startswith("ok")]
+    ready = "ready" if found["ready"] else f"not ready ({', '.join(unmet)})"
     mining = f"mining at {found['hashrate']:,.1f} H/s" if found["mining"] else "not mining"
     waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
     rows = [

@@ -14,7 +14,7 @@ from unchained.node.base.number_words import duration
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.facts import Facts, show_facts, wallet_facts
-from unchained.node.cli.output_file import check_output, write_output
+from unchained.node.cli.output_file import check_output, say_written, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
     PassphraseFileOption,
@@ -24,14 +24,12 @@ from unchained.node.cli.passphrases import (
     with_passphrase,
 )
 from unchained.node.cli.progress import Show, progress
+from unchained.node.cli.receiving import show_receiving
 
 app = typer.Typer(no_args_is_help=True, help="Keep wallets: receive, look, pay, back up.")
 
 SLOW_ANSWER_S: Final = 180.0
 """How long an answer may take for which the node stretches a passphrase or makes transfers."""
-
-FINGERPRINT_FROM: Final = 100
-"""Characters above which a payee is compared by its fingerprint."""
 
 LOOK_S: Final = 0.2
 """Seconds between looks at how far a wallet has read."""
@@ -239,6 +237,8 @@ def change_passphrase(
             node, wallet, passphrase_file, passphrase_fd, lambda old: change(old, new)
         )
     show_facts(node, found, wallet_facts)
+    said = "has no passphrase any more" if no_passphrase else "has another passphrase now"
+    typer.echo(f"the wallet {wallet} {said}", err=True)
 
 
 @asking(app, "mnemonic")
@@ -319,31 +319,6 @@ def paycode(
     show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
 
 
-def show_receiving(
-    node: Asker, found: dict[str, Any], qr: bool, png: Path | None, *, uri: bool
-) -> None:
-    """Show a person whom to pay, by a payment URI or by the bare text. Raises
-    `CommandFailedError`."""
-
-    def human() -> None:
-        typer.echo(found["uri"] if uri else found["text"])
-        if len(found["text"]) > FINGERPRINT_FROM:
-            typer.echo(f"fingerprint {found['fingerprint']}", err=True)
-
-    node.show(found, human)
-    if not (qr or png):
-        return
-    from unchained.node.wallet.payment_request import TooLongForQrError, qr_png, qr_terminal
-
-    try:
-        if qr and not node.json:
-            typer.echo(qr_terminal(found["uri"]))
-        if png is not None:
-            qr_png(found["uri"], png)
-    except TooLongForQrError as error:
-        raise CommandFailedError(str(error)) from None
-
-
 @asking(app, "balance")
 @user_text("Show what a wallet has.")
 def balance(
@@ -415,7 +390,7 @@ def export_watch(
         node.show(found, lambda: typer.echo(found))
     else:
         write_output(output, f"{found}\n".encode(), private=True)
-        node.show({"file": str(output)}, lambda: typer.echo(output))
+        node.show({"file": str(output)}, lambda: say_written(output))
 
 
 @asking(app, "import-watch")

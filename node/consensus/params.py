@@ -190,3 +190,18 @@ NETWORKS: Final[Mapping[str, Network]] = MappingProxyType(
     {network.name: network for network in (MAIN, TEST, LOCAL, REG)}
 )
 """The networks by name."""
+
+
+def network_for(chain_id: int, wanted: Network | None) -> Network | None:
+    """Return the network of a chain id, None for one that is not known here, or that is another
+    than the one that is `wanted`, if one is."""
+    found = next((it for it in NETWORKS.values() if it.chain_id == chain_id), None)
+    return found if wanted in (None, found) else None
+
+
+def other_network(what: str, chain_id: int, wanted: Network | None) -> str:
+    """Return what is wrong with what `network_for` finds no network of."""
+    found = network_for(chain_id, None)
+    name = f"chain {chain_id:#x}, which this program does not know"
+    name = name if found is None else f"network {found.name}"
+    return f"{what} is of {name}" + ("" if wanted is None else f", expected {wanted.name}")

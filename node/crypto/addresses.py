@@ -203,7 +203,10 @@ def _split_address(text: str) -> tuple[str, list[int]]:
         raise MixedCaseError("the address mixes upper and lower case")
     prefix, separator, rest = lower.rpartition("1")
     if not separator or not prefix or len(rest) <= _CHECKSUM_CHARS:
-        raise MalformedPayeeError("an address is a prefix, a 1, and more than 6 characters")
+        raise MalformedPayeeError(
+            f"{text[:_CUT_SHOWN]!r} is neither an address nor a paycode: an address is a prefix, "
+            "a 1, and more than 6 characters"
+        )
     data = [CHARSET.find(character) for character in rest]
     if -1 in data:
         position = len(prefix) + 2 + data.index(-1)

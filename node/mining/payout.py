@@ -45,12 +45,20 @@ class Accounts(Protocol):
     def account(self, name: str) -> WatchAccount | None:
         """Return the first account of a wallet, None if there is no such wallet."""
 
+    def name_of(self, account: WatchAccount) -> str | None:
+        """Return the name of the open wallet whose first account that is, None if none is."""
+
+    def is_deleted(self, name: str) -> bool:
+        """Return whether the last wallet of that name was deleted."""
+
 
 class AccountPayout:
     """Pays an account under a new lock for each time: unlinkable until spent (Protocol §9).
 
     That is the account of the default wallet, as soon as there is one, and as long as there is
-    none the last one that it was: at first `account`. With None it pays nobody until then.
+    none the last one that it was, whatever its wallet is called by then: at first `account`. With
+    None it pays nobody until then. In place of the account of a wallet that was deleted that of
+    the wallet `mining` is paid, if there is one.
     """
 
     def __init__(
@@ -65,12 +73,26 @@ class AccountPayout:
     def payee(self) -> str:
         """Whom it pays, for people."""
         self._follow()
-        return "nobody" if self._account is None else f"wallet {self._name}"
+        if self._account is None:
+            return "nobody"
+        is_gone = self._wallets.is_deleted(self._name)
+        return f"{'the deleted ' if is_gone else ''}wallet {self._name}"
 
     def _follow(self) -> None:
         default = self._wallets.account(DEFAULT_WALLET)
         if default is not None:
             self._account, self._name = default, DEFAULT_WALLET
+            return
+        if self._account is None:
+            return
+        called = self._wallets.name_of(self._account)
+        if called is not None:
+            self._name = called
+        elif self._wallets.is_deleted(self._name):
+            # where there is none, the words of the deleted one bring back what it is paid
+            mining = self._wallets.account(MINING_WALLET)
+            if mining is not None:
+                self._account, self._name = mining, MINING_WALLET
 
     def lock_for(self, parent: CoinId, time_ms: int) -> Lock:
         """Return the mining lock of a parent and a time. Raises `PayoutError` if there is no

@@ -200,6 +200,8 @@ def _leave_to_the_chain(wallet: Wallet) -> None:
 def write_backup(wallet: Wallet, path: Path) -> int:
     """Write a wallet's backup to a file that is not there yet, mode 0600, and read it back; return
     its bytes. Raises `BackupError`, OSError."""
+    if path.is_dir():
+        raise BackupError(f"{path} is a directory, expected a file to write")
     backup = Backup.of(wallet)
     content = backup.to_file()
     if len(content) > BACKUP_BYTES_MAX:

@@ -13,6 +13,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from unchained.node.base.number_words import duration
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.addresses import PayeeError, decode_address, decode_paycode
@@ -39,6 +40,12 @@ CONTRACT_CHARS_MAX: Final = 4_096
 
 PREIMAGE_SIZE: Final = 32
 """Bytes of the preimage of a hash-time-lock."""
+
+REFUND_YEARS_MAX: Final = 20
+"""Years at the network's pace that a new hash-time-lock may be from its refund: what is further off
+is a slip of the pen, and what is paid to it would never come back."""
+
+_YEAR_MS: Final = 365 * 86_400_000
 
 _TEXT: Final = CheckedText(CONTRACT_PREFIX, HashContext("wallet contract"))
 
@@ -123,7 +130,8 @@ def multisig(
         raise ContractError("a party is named twice")
     if not 1 <= threshold <= len(keys) <= MAX_MULTISIG_KEYS:
         raise ContractError(
-            f"expected 1 <= m <= n <= {MAX_MULTISIG_KEYS}, got {threshold} of {len(keys)}"
+            f"expected at most {MAX_MULTISIG_KEYS} parties, of whom some or all have to sign: "
+            f"{threshold} of {len(keys)} cannot"
         )
     condition = MultisigCondition(threshold, tuple(keys)).to_bytes()
     return Contract(network.chain_id, condition, randomness.token_bytes(32))
@@ -140,7 +148,7 @@ def hash_time_lock(
     next_height: int = 0,
 ) -> HashTimeLock:
     """Make a hash-time-lock: `claim` takes it with the preimage, `refund` from `height` on, which
-    has to be above `next_height`, that of the anchor to come.
+    has to be above `next_height`, that of the anchor to come, and at most `REFUND_YEARS_MAX` off.
 
     Without a SHA-256 `digest` a preimage is drawn here. Raises `ContractError`.
     """
@@ -155,6 +163,14 @@ def hash_time_lock(
         raise ContractError(
             f"it could be refunded at once, before anybody can claim it: expected a height above "
             f"{next_height}, that of the next anchor, got {height}"
+        )
+    anchors = REFUND_YEARS_MAX * _YEAR_MS // network.epoch_ms
+    if height > next_height + anchors:
+        years = (height - next_height) * network.epoch_ms // _YEAR_MS
+        raise ContractError(
+            f"at an anchor every {duration(network.epoch_ms)} it could not be refunded for "
+            f"{years:,} years: expected a height of at most {next_height + anchors}, which is "
+            f"{REFUND_YEARS_MAX} years off, got {height}"
         )
     condition = HashTimeLockCondition(
         digest, key_of(network, claim), key_of(network, refund), height

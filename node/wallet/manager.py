@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.primitives.types import Lock, Txid
 from unchained.node.wallet.contract_spender import Race, driven_out, rivals_at
 from unchained.node.wallet.contract_wallet import ContractWallet, contract_wallet
@@ -154,6 +155,17 @@ class WalletManager(WalletSender):
                 else _status_of(entry)
             )
         return found
+
+    def name_of(self, account: WatchAccount) -> str | None:
+        """Return the name of the open wallet whose first account that is, None if none is."""
+        return next(
+            (
+                name
+                for name, entry in self._open.items()
+                if entry.wallet.account().key_hash == account.key_hash
+            ),
+            None,
+        )
 
     async def rescan(self, name: str, height: int = 0) -> None:
         """Read the chain again from a height on; `wallets` shows how far it is."""

@@ -16,6 +16,7 @@ from unchained.node.primitives.types import Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import ConsolidationNeededError, RequestReusedError
 from unchained.node.wallet.fee import Fee
+from unchained.node.wallet.paid_before import told_if_paid
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingNote, OutgoingState, Payee
 from unchained.node.wallet.replacement import standing
@@ -119,14 +120,16 @@ class ConsolidationOrder(msgspec.Struct, frozen=True):
 
 
 class ReplacementOrder(msgspec.Struct, frozen=True):
-    """Replace a waiting transfer by one that pays more."""
+    """Replace a waiting transfer by one that pays more; with `at_least` the rate of the fee is
+    raised to what replaces it."""
 
     txid: bytes
     fee: Fee
+    at_least: bool = False
 
     def prepare(self, spender: Spender) -> list[Prepared]:
         """Return one transfer."""
-        return [spender.bump(self.txid, self.fee)]
+        return [spender.bump(self.txid, self.fee, at_least=self.at_least)]
 
     def join(self, spender: Spender) -> Prepared | None:
         """Return nothing: the coins are those of the transfer replaced."""
@@ -184,6 +187,7 @@ def carry_out(
     with wallet.store.transaction():
         noted: list[Noted] = []
         prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
+        prepared = [told_if_paid(wallet.store, wallet.network, step) for step in prepared]
         noted += [note(wallet, step, now_ms) for step in prepared]
         order.fee.check_most(sum(step.outgoing.fee for step in noted))
         if request is not None:
@@ -203,7 +207,8 @@ def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
 
     try:
         with wallet.store.transaction():
-            planned += _joined(wallet, order, keep)
+            prepared = _joined(wallet, order, keep)
+            planned += [told_if_paid(wallet.store, wallet.network, step) for step in prepared]
             order.fee.check_most(sum(step.unsigned.fee for step in planned))
             raise _PlannedError
     except _PlannedError:

@@ -113,7 +113,7 @@ def draft_for(network: Network, payee: Payee) -> Draft:
     except (PayeeError, ContractError) as error:
         raise BadPaymentError(str(error)) from None
     if memo:
-        raise BadPaymentError("only a payment to a paycode can carry a memo")
+        raise BadPaymentError(f"only a paycode can be paid with a memo, not {text[:90]}")
     return Draft(value, lock)
 
 
@@ -191,7 +191,9 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             )
         payee, _, query = uri[len(SCHEME) :].partition("?")
         try:
-            pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+            pairs = parse_qsl(
+                query, keep_blank_values=True, strict_parsing=bool(query), errors="strict"
+            )
             fields = dict(pairs)
             if len(fields) != len(pairs):
                 raise PaymentRequestError("the payment URI says something twice")
@@ -206,6 +208,8 @@ class PaymentRequest(msgspec.Struct, frozen=True):
             if not payee or payee.startswith((CONTRACT_PREFIX, LOCK_PREFIX)):
                 raise MalformedPayeeError("the payee is neither an address nor a paycode")
             draft_for(network, probe)
+        except UnicodeDecodeError:
+            raise PaymentRequestError("the payment URI says something that is no UTF-8") from None
         except (ValueError, BadPaymentError) as error:
             raise PaymentRequestError(f"the payment URI cannot be paid: {error}") from None
         label = fields.get("label", "")

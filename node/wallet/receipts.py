@@ -26,7 +26,7 @@ from unchained.node.consensus.opened_anchors import (
     check_opened,
     check_start,
 )
-from unchained.node.consensus.params import Network
+from unchained.node.consensus.params import Network, network_for, other_network
 from unchained.node.consensus.transfers import (
     MAX_OUTPUTS,
     check_conditions,
@@ -192,8 +192,9 @@ def _anchor(view: Reader, height: int) -> tuple[Coin, Body] | None:
     return Coin.from_bytes(record.coin), Body.from_bytes(record.body)
 
 
-def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> VerifiedReceipt:
-    """Check a receipt by itself: hashes, proofs of work, signatures.
+def verify_receipt(raw: bytes, expected: Network | None, backend: ProofOfWork) -> VerifiedReceipt:
+    """Check a receipt by itself: hashes, proofs of work, signatures. With None for the network
+    expected it may be of any.
 
     Takes one Argon2id for each anchor, some milliseconds on the main network. Raises
     `ReceiptError` naming what does not hold.
@@ -201,8 +202,9 @@ def verify_receipt(raw: bytes, network: Network, backend: ProofOfWork) -> Verifi
     try:
         receipt = _decode(raw)
         sized = decode_transfer(receipt.transfer)
-        if receipt.chain_id != network.chain_id:
-            raise ReceiptError(f"the receipt is of another network, expected {network.name}")
+        network = network_for(receipt.chain_id, expected)
+        if network is None:
+            raise ReceiptError(other_network("the receipt", receipt.chain_id, expected))
         check_transfer_alone(sized.transfer, network)
         check_conditions(sized.transfer)
         check_signatures(sized)

@@ -19,14 +19,23 @@ from unchained.node.wallet.wallet_store import WalletStore
 def check_replaces(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared) -> None:
     """Raise `BadPaymentError` for a fee that no node would replace a transfer for, which the rest
     of its `family` builds on (Protocol §8.4)."""
-    unsigned = prepared.unsigned
-    size = size_bound(unsigned, 1)
-    least = replacement_fee(size, (old,), family)
-    if unsigned.fee < least:
+    least = _least(old, family, prepared)
+    if prepared.unsigned.fee < least:
         raise BadPaymentError(
-            f"a fee of {shortest(unsigned.fee)} UNC does not replace one of {shortest(old.fee)}: "
-            f"it takes {shortest(least)}, a rate of {-(-least // size)} grains per byte"
+            f"a fee of {shortest(prepared.unsigned.fee)} UNC does not replace one of "
+            f"{shortest(old.fee)}: it takes {shortest(least)}, a rate of "
+            f"{rate_that_replaces(old, family, prepared)} grains per byte"
         )
+
+
+def rate_that_replaces(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared) -> int:
+    """Return the lowest rate, in grains per byte of size, at which a transfer of the size of
+    `prepared` replaces another and its `family`."""
+    return -(-_least(old, family, prepared) // size_bound(prepared.unsigned, 1))
+
+
+def _least(old: Outgoing, family: Sequence[Outgoing], prepared: Prepared) -> int:
+    return replacement_fee(size_bound(prepared.unsigned, 1), (old,), family)
 
 
 def standing(store: WalletStore, txid: bytes) -> Outgoing:

@@ -23,7 +23,7 @@ from unchained.node.consensus.coin_proof import (
     CoinStanding,
     verify_coin_proof,
 )
-from unchained.node.consensus.params import Network
+from unchained.node.consensus.params import Network, network_for, other_network
 from unchained.node.crypto.keys import RESERVE_CONTEXT, SpendKey, key_hash, verify_signature
 from unchained.node.crypto.pow import ProofOfWork
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -134,16 +134,16 @@ class ReserveProof(msgspec.Struct, array_like=True, frozen=True, gc=False):
         except NonCanonicalError as error:
             raise ReserveProofError(f"the reserve proof is malformed: {error.in_words()}") from None
 
-    def verify(self, network: Network, backend: ProofOfWork) -> ProvenReserve:
-        """Check the proof by itself: its coins, whose they are, and the signatures.
+    def verify(self, expected: Network | None, backend: ProofOfWork) -> ProvenReserve:
+        """Check the proof by itself: its coins, whose they are, and the signatures. With None for
+        the network expected it may be of any.
 
         Takes up to two Argon2id for each coin, some milliseconds each on the main network. Raises
         `ReserveProofError` naming what does not hold.
         """
-        if self.chain_id != network.chain_id:
-            raise ReserveProofError(
-                f"the reserve proof is of another network, expected {network.name}"
-            )
+        network = network_for(self.chain_id, expected)
+        if network is None:
+            raise ReserveProofError(other_network("the reserve proof", self.chain_id, expected))
         try:
             # all that is cheap before any Argon2id
             proofs = [CoinProof.from_file(coin.proof) for coin in self.coins]

@@ -12,8 +12,10 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.types import CoinId
 from unchained.node.wallet.errors import ConsolidationNeededError, InsufficientFundsError
+from unchained.node.wallet.records import Balance
 
 MAX_STEPS: Final = 20_000
 """Steps of the search: some hundredths of a second."""
@@ -116,3 +118,12 @@ def _search(need: int, coins: Sequence[Candidate], costs: SelectionCosts) -> Sel
 def worth_spending(coins: Sequence[Candidate], costs: SelectionCosts) -> list[Candidate]:
     """Return the coins that are worth more than what spending them costs."""
     return [coin for coin in coins if coin[1] > costs.per_input]
+
+
+def why_nothing(has: Balance) -> str:
+    """Return why none of an account's coins can be gathered, by what it has."""
+    if has.confirmed - has.frozen:
+        return "no coins are worth gathering at this fee rate"
+    kinds = ("frozen", "immature", "leaving", "pending")
+    held = [f"{shortest(value)} UNC {kind}" for kind in kinds if (value := getattr(has, kind))]
+    return "there are no coins that can be spent" + (f" ({', '.join(held)})" if held else "")

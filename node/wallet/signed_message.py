@@ -13,7 +13,7 @@ from typing import Annotated, Final
 import msgspec
 
 from unchained.node.base.randomness import SYSTEM, Randomness
-from unchained.node.consensus.params import Network
+from unchained.node.consensus.params import Network, network_for, other_network
 from unchained.node.crypto.addresses import encode_address
 from unchained.node.crypto.keys import MESSAGE_CONTEXT, SpendKey, key_hash, verify_signature
 from unchained.node.primitives.codec import CanonicalDecoder, encode
@@ -61,8 +61,9 @@ class SignedMessage(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return SIGNED_MESSAGE_NAME + bytes((SIGNED_MESSAGE_VERSION,)) + encode(self)
 
     @classmethod
-    def from_file(cls, raw: bytes, network: Network) -> SignedMessage:
-        """Read a file and check its signature. Raises `SignedMessageError`."""
+    def from_file(cls, raw: bytes, expected: Network | None) -> SignedMessage:
+        """Read a file and check its signature; with None for the network expected it may be of any.
+        Raises `SignedMessageError`."""
         head = SIGNED_MESSAGE_NAME + bytes((SIGNED_MESSAGE_VERSION,))
         if not raw.startswith(head):
             raise SignedMessageError(
@@ -74,10 +75,8 @@ class SignedMessage(msgspec.Struct, array_like=True, frozen=True, gc=False):
         except NonCanonicalError as error:
             why = error.in_words()
             raise SignedMessageError(f"the signed message is malformed: {why}") from None
-        if signed.chain_id != network.chain_id:
-            raise SignedMessageError(
-                f"the signed message is of another network, expected {network.name}"
-            )
+        if network_for(signed.chain_id, expected) is None:
+            raise SignedMessageError(other_network("the signed message", signed.chain_id, expected))
         digest = _digest(signed.chain_id, signed.message)
         public_key, signature = signed.signature.public_key, signed.signature.signature
         if not verify_signature(public_key, digest, signature, MESSAGE_CONTEXT):

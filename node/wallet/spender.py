@@ -17,6 +17,7 @@ from unchained.node.consensus.policy import DUST
 from unchained.node.consensus.transfers import MAX_INPUTS, MAX_OUTPUTS, validate_transfer
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import OutputPlace, Paycode, address_lock
+from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.conditions import KeyCondition
 from unchained.node.primitives.transfer import (
     Output,
@@ -40,13 +41,14 @@ from unchained.node.wallet.payee_book import AccountNames, PayeeBook
 from unchained.node.wallet.payment_request import Draft, draft_for, memo_for
 from unchained.node.wallet.plan import Plan, Prepared, assemble, costs_of, subtract
 from unchained.node.wallet.records import AccountRef, Outgoing, OutgoingState, Payee, WalletCoin
-from unchained.node.wallet.replacement import check_replaces, with_descendants
+from unchained.node.wallet.replacement import check_replaces, rate_that_replaces, with_descendants
 from unchained.node.wallet.selection import (
     MAX_SEARCHED,
     Candidate,
     Selection,
     SelectionCosts,
     select,
+    why_nothing,
     worth_spending,
 )
 from unchained.node.wallet.wallet_store import WalletStore
@@ -167,7 +169,7 @@ class Spender:
         due += costs.change if selection.change else 0
         plan, paid = subtract(plan, payees, max(0, due - borne))
         chosen = self._store.coins_by_id(selection.coins)
-        return assemble(
+        prepared = assemble(
             self._network,
             plan,
             chosen,
@@ -177,6 +179,13 @@ class Spender:
             fee=fee,
             randomness=self._randomness,
         )
+        if not borne:
+            return prepared
+        why = (
+            f"the coins hold {shortest(borne)} UNC more than the amount, too little to come back: "
+            "that bears a part of the fee"
+        )
+        return msgspec.structs.replace(prepared, warning=why)
 
     def _key_plan(
         self,
@@ -373,7 +382,9 @@ class Spender:
                 prepared.append(made)
                 most = None if most is None else most - made.unsigned.fee
         if not prepared:
-            raise too_high or NothingToDoError("no coins are worth gathering at this fee rate")
+            raise too_high or NothingToDoError(
+                why_nothing(self._store.balance(account, self.mature_below))
+            )
         return prepared
 
     def _gathered(self, account: int, payee: Payee | None, value: int) -> Plan:
@@ -385,8 +396,9 @@ class Spender:
 
     # Replacing
 
-    def bump(self, txid: bytes, fee: Fee) -> Prepared:
-        """Make a transfer that replaces a waiting one and pays more.
+    def bump(self, txid: bytes, fee: Fee, *, at_least: bool = False) -> Prepared:
+        """Make a transfer that replaces a waiting one and pays more; with `at_least` its rate is
+        raised to the lowest that replaces it.
 
         Raises `NoSuchTransferError`, and `BadPaymentError` for a fee that no node would replace
         for.
@@ -423,9 +435,14 @@ class Spender:
         # with the transfer goes what builds on it: none of that can be spent
         family = with_descendants(self._store, old)
         doomed = [step.txid for step in family]
-        prepared = self._prepare(
-            plan, fee, account, old.payees, replaces=bytes(old.txid), doomed=doomed
-        )
+        while True:
+            prepared = self._prepare(
+                plan, fee, account, old.payees, replaces=bytes(old.txid), doomed=doomed
+            )
+            rate = rate_that_replaces(old, family, prepared)
+            if not at_least or rate <= fee.rate:
+                break
+            fee = msgspec.structs.replace(fee, rate=rate)
         check_replaces(old, family, prepared)
         return prepared
 

@@ -94,6 +94,7 @@ class WalletFollower:
         self._open: dict[str, OpenWallet] = {}
         self._closed: dict[str, str] = {}
         """Wallets of the directory that are closed, and why those are that nobody closed."""
+        self._deleted: set[str] = set()
         self._wake = trio.Event()
         self._stretching = trio.Lock()
         self._moving = trio.Lock()

@@ -83,6 +83,10 @@ class WalletKeeper(WalletFollower):
 
     _rights: NameRights | None = None
 
+    def is_deleted(self, name: str) -> bool:
+        """Return whether the last wallet of that name was deleted since the node has started."""
+        return name in self._deleted and name not in self._open and name not in self._closed
+
     def tell_of_names(self, rights: NameRights) -> None:
         """Let rights go with the names from here on. Whoever gives rights is made later than the
         wallets."""
@@ -192,6 +196,7 @@ class WalletKeeper(WalletFollower):
                         await self._open_now(name)
                     raise
                 self._closed.pop(name, None)
+            self._deleted.add(name)
         self._log.info("wallet.deleted", wallet=name)
         return contents
 

@@ -15,6 +15,7 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
+    NoSuchTransferError,
     StillWaitingError,
     TransferRefusedError,
 )
@@ -41,6 +42,7 @@ from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import (
     AccountRef,
     Outgoing,
+    OutgoingState,
     Payee,
 )
 from unchained.node.wallet.unsigned import merge_files
@@ -150,9 +152,12 @@ class WalletSender(WalletKeeper):
         after = await self.call(name, lambda wallet: wallet.balance(account))
         return Gathered(tuple(sent), tuple(refused), after.confirmed - after.frozen)
 
-    async def bump_fee(self, name: str, txid: bytes, fee: Fee) -> Outgoing:
-        """Replace a waiting transfer by one that pays more."""
-        return await self._dispatch(name, ReplacementOrder(txid, fee))
+    async def bump_fee(
+        self, name: str, txid: bytes, fee: Fee, *, at_least: bool = False
+    ) -> Outgoing:
+        """Replace a waiting transfer by one that pays more; with `at_least` more than `fee` where
+        it takes that."""
+        return await self._dispatch(name, ReplacementOrder(txid, fee, at_least))
 
     async def abandon(self, name: str, txid: bytes) -> tuple[Txid, ...]:
         """Take the coins of a waiting transfer back that the mempool does not have; return the
@@ -163,6 +168,8 @@ class WalletSender(WalletKeeper):
 
         def work(wallet: Wallet) -> tuple[Txid, ...]:
             outgoing = wallet.store.outgoing(txid)
+            if outgoing.height is not None or outgoing.state is not OutgoingState.WAITING:
+                raise NoSuchTransferError(f"transfer {txid.hex()} does not wait any more")
             with self._link.snapshot() as view:
                 if schema.MEMPOOL.get(view, outgoing.wid) is not None:
                     # it would be mined, and whatever spends its coins anew refused

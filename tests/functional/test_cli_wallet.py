@@ -78,9 +78,49 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     assert person.json("wallet", "balance")["frozen"] != "0.00000000"
     assert person.json("wallet", "freeze", coin, "--thaw") is False
     address = person.json("wallet", "address")["text"]
-    assert len(person.json("wallet", "sweep", address)["sent"]) == 1
+    asks = f"unchained:{address}?amount=3&label=all"
+    done = person.run("wallet", "sweep", asks, "--dry-run")
+    assert (done.returncode, address in done.stdout) == (0, True), done.stderr
+    assert "asks for 3 UNC, not max" in done.stderr
+    assert len(person.json("wallet", "sweep", f"unchained:{address}")["sent"]) == 1
     person.mine()
     assert len(person.json("wallet", "coins", "-w", "watch")) < 10
+    done = person.run("wallet", "send", f"unchained:{address}?amount=1", "2", "--dry-run")
+    assert "warning: the payment URI asks for 1 UNC, not 2" in done.stderr
+
+
+def test_who_bumps_without_a_fee_pays_the_least_that_replaces(person: Person) -> None:
+    address = person.json("wallet", "address")["text"]
+    sent = person.json("wallet", "send", address, "0.1", "--fee-rate", "4")
+    again = person.json("wallet", "bump-fee", sent["txid"])
+    assert again["replaces"] == sent["txid"]
+    assert float(sent["fee"]) < float(again["fee"]) < 2 * float(sent["fee"])
+    person.mine()
+    for command in ("abandon", "bump-fee"):
+        assert "does not wait any more" in person.fails("wallet", command, again["txid"])
+
+
+def test_what_a_wallet_has_no_key_for_is_not_signed(person: Person) -> None:
+    person.json("wallet", "create", "-w", "other")
+    address = person.json("wallet", "address")["text"]
+    unsigned, signed = (str(person.home.path / name) for name in ("unsigned", "signed"))
+    person.json("wallet", "prepare", address, "0.1", "-o", unsigned)
+    said = person.fails("wallet", "sign", unsigned, "-w", "other", "-o", signed)
+    assert "wallet other has nothing to sign with here" in said
+    assert not os.path.exists(signed)
+    assert person.json("wallet", "sign", unsigned, "-o", signed)["missing"] == 0
+    assert "is there already" in person.fails("wallet", "sign", unsigned, "-o", signed)
+    assert person.json("wallet", "sign", unsigned, "-o", unsigned)["missing"] == 0
+
+
+def test_who_renames_or_deletes_hears_what_goes_by_the_name(person: Person) -> None:
+    done = person.run("wallet", "rename", "default", "main")
+    assert done.returncode == 0, done.stderr
+    assert "commands without --wallet mean that name, or mining" in done.stderr
+    assert "mined to it goes to main until the node stops" in done.stderr
+    done = person.run("wallet", "rename", "main", "default")
+    assert "commands without --wallet mean this wallet now" in done.stderr
+    assert "no wallet is named 'nope'" in person.fails("wallet", "delete", "nope")
 
 
 def test_a_wallet_without_a_passphrase_asks_for_none(person: Person) -> None:

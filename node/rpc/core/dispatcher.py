@@ -237,7 +237,9 @@ class Dispatcher:
             text=None if method.secret else short(str(error)),
             where=frames(error),
         )
-        return InternalError(f"{method.name} failed inside the node: see rpc.failed in its log")
+        return InternalError(
+            f"{method.name} failed inside the node: look for rpc.failed in its log"
+        )
 
 
 def refusal(error: RpcError) -> Answer:

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.number_words import duration
+from unchained.node.base.ports import LONE_NETWORKS
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.manager import CLOCKS_NEEDED
 from unchained.node.rpc.http.criterion import Criterion, Readiness
@@ -136,6 +137,8 @@ class ReadinessCheck:
             return f"ok: {count}"
         if self._synced.value and not self._peers.knows_others:
             return f"ok: none, {YOURS_ALONE}"
+        if self._synced.value and self._chain.network.name in LONE_NETWORKS:
+            return f"{OK}: none at present; a node of {self._chain.network.name} may be alone"
         others = self._peers.strangers.networks()
         return f"no peers; who answers is of {', or of '.join(others)}" if others else "no peers"
 

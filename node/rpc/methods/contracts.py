@@ -43,9 +43,10 @@ from unchained.node.wallet.contracts import (
 )
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.plan import Prepared
-from unchained.node.wallet.records import Outgoing
+from unchained.node.wallet.records import Outgoing, Payee
 from unchained.node.wallet.unsigned import merge_files
 from unchained.node.wallet.wallet import Wallet
 
@@ -152,14 +153,15 @@ class ContractRoom:
         self,
         threshold: Annotated[int, msgspec.Meta(ge=1, le=16)],
         parties: Annotated[
-            list[PartyText], msgspec.Meta(max_length=16, description="addresses or paycodes")
+            list[PartyText], msgspec.Meta(max_length=16, description="addresses, paycodes or names")
         ],
         wallet: WalletName = DEFAULT_WALLET,
         *,
         label: Label = "",
     ) -> ContractInfo:
+        keys = await self._parties(wallet, parties)
         return await self._add(
-            wallet, multisig(self._wallets.network, threshold, parties), label, None
+            wallet, multisig(self._wallets.network, threshold, keys), label, None
         )
 
     @spends("wallet.multisig_prepare", reads=True)
@@ -197,12 +199,15 @@ class ContractRoom:
         """Make a hash-time-lock and watch it; hand its text to the other party.
 
         Without `hash` a preimage is drawn and kept. To fund it, pay its text. `refund_height` has
-        to be above that of the next anchor: a refund that is open at once leaves no time to claim.
+        to be above that of the next anchor: a refund that is open at once leaves no time to claim;
+        and no more than 20 years off.
         """
     )
     async def htlc_create(
         self,
-        claim: Annotated[PartyText, msgspec.Meta(description="address or paycode of who claims")],
+        claim: Annotated[
+            PartyText, msgspec.Meta(description="address, paycode or name of who claims")
+        ],
         refund: Annotated[PartyText, msgspec.Meta(description="of who is refunded")],
         refund_height: Annotated[
             int, msgspec.Meta(ge=1, le=MAX_NUMBER, description="height to refund from")
@@ -216,10 +221,11 @@ class ContractRoom:
         label: Label = "",
     ) -> ContractInfo:
         read = await self._wallets.call(wallet, lambda opened: opened.spender.next_height)
+        claims, refunded = await self._parties(wallet, [claim, refund])
         made = hash_time_lock(
             self._wallets.network,
-            claim,
-            refund,
+            claims,
+            refunded,
             refund_height,
             None if hash is None else bytes(hash),
             next_height=max(read, self._wallets.tip_height + 1),
@@ -269,6 +275,16 @@ class ContractRoom:
         named = bytes_of(coins)
         act = self._wallets.plan_refund if dry_run else self._wallets.refund
         return _sent(await act(wallet, bytes(lock), fee, coins=named))
+
+    async def _parties(self, wallet: str, parties: list[str]) -> list[str]:
+        """Return the addresses and paycodes of parties, some by their names in the address book.
+        Raises what `PayeeBook.resolve` does."""
+
+        def work(opened: Wallet) -> list[str]:
+            book = PayeeBook(opened.store, opened.network)
+            return [book.resolve(Payee(party, 0, b"")).payee for party in parties]
+
+        return await self._wallets.call(wallet, work)
 
     async def _add(
         self,

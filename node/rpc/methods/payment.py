@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from unchained.node.base.user_text import user_text
-from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
+from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.spending import (
@@ -34,7 +34,9 @@ from unchained.node.rpc.methods.wallet_shapes import (
     Sent,
     UnsignedTransfer,
     WalletName,
+    read_payee,
 )
+from unchained.node.wallet.errors import SigningError
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.orders import (
@@ -112,7 +114,7 @@ class PaymentRoom:
         """Pay all of an account's coins to one payee, in as many transfers as it takes.
 
         The largest go first, and none that is worth less than its fee; with `coins` only those
-        are spent.
+        are spent. Of a payment URI payee and memo count, not the amount.
         """
     )
     async def sweep(
@@ -131,11 +133,12 @@ class PaymentRoom:
     ) -> GatheredInfo:
         chosen = await self._spending.fee(fee_rate, None, allow_high_fee, target, fee_max)
         named = bytes_of(coins)
+        to, _, note = read_payee(self._wallets.network, payee, memo)
         if dry_run:
-            order = SweepOrder(payee, chosen, account, memo.encode(), named)
+            order = SweepOrder(to, chosen, account, note, named)
             return await self._planned(wallet, account, order)
         made = await self._wallets.sweep(
-            wallet, payee, chosen, account=account, memo=memo.encode(), coins=named
+            wallet, to, chosen, account=account, memo=note, coins=named
         )
         return GatheredInfo.of(made)
 
@@ -169,7 +172,13 @@ class PaymentRoom:
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
     @spends("wallet.bump_fee", reads=True)
-    @user_text("Replace a waiting transfer by one that pays more (Protocol §8.4).")
+    @user_text(
+        """Replace a waiting transfer by one that pays more (Protocol §8.4).
+
+        Without `fee_rate`, `fee` and `target` it pays what should do to be included within two
+        anchors, or the least that replaces it where that is more.
+        """
+    )
     async def bump_fee(
         self,
         txid: Annotated[Hash, msgspec.Meta(description="of the transfer to replace")],
@@ -182,13 +191,12 @@ class PaymentRoom:
         allow_high_fee: AllowHighFee = False,
         dry_run: DryRun = False,
     ) -> Sent:
-        if fee_rate is None and fee is None and target is None:
-            raise InvalidParamsError("wallet.bump_fee needs fee_rate, fee or target")
+        at_least = fee_rate is None and fee is None and target is None
         chosen = await self._spending.fee(fee_rate, fee, allow_high_fee, target, fee_max)
         if dry_run:
-            order = ReplacementOrder(bytes(txid), chosen)
+            order = ReplacementOrder(bytes(txid), chosen, at_least)
             return Sent.planned(await self._wallets.plan(wallet, order))
-        return Sent.of(await self._wallets.bump_fee(wallet, bytes(txid), chosen))
+        return Sent.of(await self._wallets.bump_fee(wallet, bytes(txid), chosen, at_least=at_least))
 
     @method(
         "wallet.abandon",
@@ -237,6 +245,12 @@ class PaymentRoom:
     async def sign(self, file: Hex, wallet: WalletName = DEFAULT_WALLET) -> UnsignedTransfer:
         def work(opened: Wallet) -> UnsignedTransfer:
             unsigned = Unsigned.from_file(bytes(file), opened.network)
+            opened.check_signs()
+            if not opened.summary(unsigned).can_sign:
+                raise SigningError(
+                    f"wallet {wallet} has nothing to sign with here: it has signed already, or "
+                    "none of its keys is asked for"
+                )
             signed = opened.sign(unsigned)
             opened.keep_payees(signed)
             return described(opened, signed)

@@ -98,7 +98,9 @@ class Spending:
         """Return the fee that was asked for, at most `most` in all. Raises `InvalidParamsError`
         where it was asked for twice."""
         if sum(given is not None for given in (rate, exact, target)) > 1:
-            raise InvalidParamsError("fee_rate, fee and target exclude one another")
+            raise InvalidParamsError(
+                "only one of the parameters 'fee_rate', 'fee' and 'target' goes with a payment"
+            )
         return await self._wallets.fee(
             rate,
             None if exact is None else int(exact),

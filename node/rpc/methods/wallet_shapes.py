@@ -47,7 +47,11 @@ WalletName = Annotated[
 ]
 AccountCount = Annotated[int, msgspec.Meta(ge=1, le=MAX_ACCOUNTS)]
 Label = Annotated[str, msgspec.Meta(max_length=LABEL_CHARS_MAX)]
-Memo = Annotated[str, msgspec.Meta(max_length=MAX_MEMO)]
+Memo = Annotated[
+    str,
+    # what a payment URI holds; a memo is measured in bytes, where it is sealed
+    msgspec.Meta(max_length=URI_CHARS_MAX, description=f"at most {MAX_MEMO} bytes of UTF-8"),
+]
 PayeeText = Annotated[str, msgspec.Meta(min_length=1, max_length=URI_CHARS_MAX)]
 PartyText = Annotated[str, msgspec.Meta(min_length=1, max_length=PAYCODE_CHARS_MAX)]
 Account = Annotated[
@@ -85,16 +89,22 @@ class Payment(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memo: Memo = ""
 
     def resolve(self, network: Network) -> Payee:
-        """Return the payee. Raises `RequestError`, InvalidParams where no amount is named."""
-        payee, amount, memo = self.payee, self.amount, self.memo
-        if payee[: len(SCHEME)].lower() == SCHEME:
-            request = PaymentRequest.from_uri(network, payee)
-            payee, memo = request.payee, memo or request.memo
-            if amount is None and request.value is not None:
-                amount = Amount(request.value)
+        """Return the payee. Raises `PaymentRequestError`, InvalidParams where no amount is
+        named."""
+        payee, value, memo = read_payee(network, self.payee, self.memo)
+        amount = value if self.amount is None else int(self.amount)
         if amount is None:
             raise InvalidParamsError("a payment needs an amount")
-        return Payee(payee, int(amount), memo.encode())
+        return Payee(payee, amount, memo)
+
+
+def read_payee(network: Network, payee: str, memo: str) -> tuple[str, int | None, bytes]:
+    """Return whom a text stands for, which may be a payment URI, the grains that it asks for, if
+    any, and a memo: the URI's where none is given. Raises `PaymentRequestError`."""
+    if payee[: len(SCHEME)].lower() != SCHEME:
+        return payee, None, memo.encode()
+    request = PaymentRequest.from_uri(network, payee)
+    return request.payee, request.value, (memo or request.memo).encode()
 
 
 @user_text(

@@ -174,6 +174,8 @@ def run(client: FakeClient, monkeypatch: pytest.MonkeyPatch, *words: str) -> Any
         ("wallet.spend_it needs fee_rate or fee", "spend needs --fee-rate or fee"),
         ("wallet.spend_it needs the parameter 'payee'", "spend needs PAYEE"),
         ("the fee is above the limit", "the fee is above the limit"),
+        ("one of the parameters 'fee_rate' and 'limit' or", "one of --fee-rate and --limit or"),
+        ("no wallet is named 'limit'", "no wallet is named 'limit'"),
         ("some_thing else", "some_thing else"),
     ],
 )

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import cheap_wallet
-from unchained.node.cli import confirm, facts, main, pay
+from unchained.node.cli import confirm, facts, main, meaning
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.facts import (
     contract_facts,
@@ -112,7 +112,7 @@ def test_what_a_contract_is() -> None:
     assert f"wallet label contract {shown['lock'][:12]} TEXT" in shown["warning"]
     made = hash_time_lock(REG, a.address(), b.address(), 5_000)
     shown = told(contract_facts(contract_state(made.contract)))
-    assert (shown["kind"], shown["from height"]) == ("hash-time-lock", "5,000")
+    assert (shown["kind"], shown["refund from"]) == ("hash-time-lock", "height 5,000")
 
 
 MINING = MiningStatus(
@@ -181,7 +181,7 @@ def test_what_is_asked_about_fits_80_columns(capsys: pytest.CaptureFixture[str])
         *(False, ""),
     )
     summary = Summary(9, 1, 7, (own, stranger, change, bare, known, named), (), (), 2)
-    pay.print_meaning(plain(UnsignedTransfer.of(b"", summary)))
+    meaning.print_meaning(plain(UnsignedTransfer.of(b"", summary)))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     lines = [" ".join(line.split()) for line in shown.splitlines()]

@@ -24,7 +24,8 @@ class Terminal(io.StringIO):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, answer: Sequence[str] | None) -> None:
         super().__init__()
         self.questions: list[str] = []
-        self._answers = None if answer is None else list(answer)
+        self._answers = list(answer or ())
+        self._knows = answer is None
         monkeypatch.setattr("sys.stdin", self)
         monkeypatch.setattr("sys.stdout", self)
         monkeypatch.setattr("sys.stderr", self)
@@ -35,9 +36,7 @@ class Terminal(io.StringIO):
 
     def _ask(self, question: str, **_: object) -> str:
         self.questions.append(question)
-        if self._answers is not None:
-            return self._answers.pop(0)
-        return WORDS[int(question.split()[1]) - 1]
+        return WORDS[int(question.split()[1]) - 1] if self._knows else self._answers.pop(0)
 
 
 def test_the_grid_is_numbered_down_its_columns_within_80() -> None:
@@ -178,8 +177,41 @@ def test_no_words_without_file_or_terminal(monkeypatch: pytest.MonkeyPatch) -> N
         read_mnemonic(None)
 
 
+def test_the_words_are_where_their_numbers_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "words"
+    file.write_text("\n".join(grid(WORDS)))
+    file.chmod(0o600)
+    assert read_mnemonic(file) == MNEMONIC
+    last = f"6 {WORDS[5]} 12 {WORDS[11]} 18 {WORDS[17]}"
+    typed = [*grid(WORDS)[:3], f"24 {WORDS[23]}", *grid(WORDS)[3:5], last]
+    terminal = Terminal(monkeypatch, typed)
+    assert read_mnemonic(None) == MNEMONIC
+    assert terminal.questions[:4] == ["Word 1", "Word 2", "Word 3", "Word 4"]
+    assert terminal.questions[6] == "Word 6"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("\n".join(f"{number} {word}" for number, word in enumerate(WORDS)), "no word 0"),
+        ("\n".join(f"{number} {word}" for number, word in enumerate(WORDS, 2)), "no word 25"),
+        (f"1 {WORDS[0]} 1 {WORDS[1]}", "a word 1 already"),
+        ("\n".join(grid(WORDS)[1:]), "word 1 is missing"),
+        (f"2 {MNEMONIC}", "word 1 is missing"),
+    ],
+)
+def test_numbers_that_are_wrong_are_told(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "words"
+    file.write_text(text)
+    with pytest.raises(CommandFailedError, match=said):
+        read_mnemonic(file)
+
+
 def test_numbers_alone_are_no_words() -> None:
-    assert split_words("1 zoo 2. yard 3)xray 24:zero") == ["zoo", "yard", "xray", "zero"]
+    found = [(1, "zoo"), (2, "yard"), (3, "xray"), (24, "zero"), (None, "end")]
+    assert split_words("1 zoo 2. yard 3)xray 24:zero end 7") == found
     assert "nearest" in problem_with(1, "\u6c34")
 
 

@@ -14,8 +14,10 @@ def test_on_a_terminal_a_file_is_replaced_by_who_says_so(
 ) -> None:
     file = tmp_path / "receipt"
     check_output(file)
+    check_output(Path("/dev/null"))
     file.touch()
-    check_output(file)  # nobody is there to be asked
+    with pytest.raises(CommandFailedError, match="is there already, name another file"):
+        check_output(file)  # nobody is there to be asked
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("unchained.node.cli.output_file.ask_yes", lambda _: True)
     check_output(file)
@@ -29,6 +31,8 @@ def test_a_place_where_nothing_can_be_written_is_told_before(tmp_path: Path) -> 
         check_output(tmp_path)
     with pytest.raises(CommandFailedError, match=r"no directory .*none to write file in"):
         check_output(tmp_path / "none" / "file")
+    with pytest.raises(CommandFailedError, match="too long"):
+        check_output(tmp_path / ("x" * 300))
     with pytest.raises(CommandFailedError, match="Is a directory"):
         write_output(tmp_path, b"")
 

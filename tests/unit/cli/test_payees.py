@@ -36,6 +36,10 @@ def test_csv_and_json_say_the_same() -> None:
     [
         (b"a\n", "line 1: expected PAYEE,UNC"),
         (b"a,1\nb,1,c,d\n", "line 2: expected PAYEE,UNC"),
+        (b"payee,amount\n", "file: line 1: 'amount' is no amount"),
+        (b"a,1\n\nb,x\n", "file: line 3: 'x' is no amount"),
+        (b"# none\n", "file: it lists nobody to pay"),
+        (b"[]", "file: it lists nobody to pay"),
         (b"\xff\xfe", "not a file of payees"),
         (b'[{"payee": "a"}]', "the member 'amount' is missing"),
         (b'[{"payee": "a", "amount": 1}]', "expected a text, got 1 - at `[0].amount`"),

@@ -194,6 +194,12 @@ class NoWallets:
     def account(self, name: str) -> WatchAccount | None:
         return None
 
+    def name_of(self, account: WatchAccount) -> str | None:
+        return None
+
+    def is_deleted(self, name: str) -> bool:
+        return False
+
 
 async def test_the_next_job_comes_at_once_with_a_time_of_its_own() -> None:
     account = derive_account(bytes(64), REG.chain_id, 0).watch()

@@ -41,9 +41,16 @@ class Wallets:
 
     def __init__(self, opened: dict[str, WatchAccount] | None = None) -> None:
         self.opened = opened or {}
+        self.deleted: set[str] = set()
 
     def account(self, name: str) -> WatchAccount | None:
         return self.opened.get(name)
+
+    def name_of(self, account: WatchAccount) -> str | None:
+        return next((name for name, it in self.opened.items() if it is account), None)
+
+    def is_deleted(self, name: str) -> bool:
+        return name in self.deleted
 
 
 def test_without_a_wallet_it_pays_nobody(tmp_path: Path) -> None:
@@ -114,3 +121,26 @@ def test_it_says_whom_it_pays(tmp_path: Path) -> None:
     wallets.opened[DEFAULT_WALLET] = keystore().accounts[0].account(REG.chain_id)
     assert payout.payee == "wallet default"
     assert AccountPayout(None, Wallets()).payee == "nobody"
+
+
+def test_a_wallet_that_is_renamed_is_called_what_it_is_called() -> None:
+    account = keystore().accounts[0].account(REG.chain_id)
+    wallets = Wallets({DEFAULT_WALLET: account})
+    payout = AccountPayout(None, wallets)
+    assert payout.payee == "wallet default"
+    wallets.opened = {"main": account}
+    assert payout.payee == "wallet main"
+    assert payout.lock_for(PARENT, 7) == account.mining_lock(PARENT, 7)
+
+
+def test_a_wallet_that_is_deleted_is_not_paid_where_there_is_another() -> None:
+    account, other = (keystore().accounts[0].account(REG.chain_id) for _ in range(2))
+    wallets = Wallets({DEFAULT_WALLET: account})
+    payout = AccountPayout(None, wallets)
+    assert payout.payee == "wallet default"
+    wallets.opened, wallets.deleted = {}, {DEFAULT_WALLET}
+    assert payout.payee == "the deleted wallet default"
+    assert payout.lock_for(PARENT, 7) == account.mining_lock(PARENT, 7)
+    wallets.opened = {MINING_WALLET: other}
+    assert payout.payee == "wallet mining"
+    assert payout.lock_for(PARENT, 7) == other.mining_lock(PARENT, 7)

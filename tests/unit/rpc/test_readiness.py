@@ -105,3 +105,19 @@ async def test_each_criterion_says_its_number_and_what_it_is_judged_by(tmp_path:
         assert readiness.check().checks["clock_offset"] == (
             "ok: not judged, that takes the clocks of 3 outbound peers"
         )
+
+
+async def test_a_node_whose_only_peer_has_gone_is_ready_where_it_may_be_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with simulate(62) as net:
+        node = net.node()
+        await node.start()
+        lone = (node.chain.network.name,)
+        monkeypatch.setattr("unchained.node.rpc.http.readiness.LONE_NETWORKS", lone)
+        clock, synced = TrioClock(net.start_ms), Watch(True)
+        readiness = ReadinessCheck(
+            node.chain, tmp_path, clock, synced=synced, peers=FakePeers(0, [])
+        )
+        found = readiness.check().checks
+        assert found["peers"].startswith("ok: none at present; a node of "), found

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
+from unchained.node.base.files import write_private
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.wallet import backup
 from unchained.node.wallet.backup import Backup, read_backup, write_backup
@@ -504,3 +505,11 @@ def test_no_backup_is_reported_that_is_too_large_to_be_read(
         write_backup(wallet, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
     wallet.close()
+
+
+def test_a_directory_is_no_file_to_write(wallet: Wallet, tmp_path: Path) -> None:
+    for directory in (tmp_path, Path("/")):
+        with pytest.raises(BackupError, match="is a directory, expected a file"):
+            write_backup(wallet, directory)
+    with pytest.raises(IsADirectoryError):
+        write_private(Path("/"), b"")

@@ -7,6 +7,7 @@ import pytest
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.policy import DUST
+from unchained.node.crypto.addresses import Paycode, encode_paycode
 from unchained.node.wallet import plan as plan_module
 from unchained.node.wallet import spender as spender_module
 from unchained.node.wallet.errors import (
@@ -261,3 +262,26 @@ def test_coins_that_cost_too_much_of_what_they_are_worth_stay_where_they_are() -
     dusty = tuple(coin.coin_id for coin in wallet.store.coins() if coin.value < UNC)
     with pytest.raises((HighFeeError, NothingToDoError)):
         plan(wallet, SweepOrder(to, fee, coins=dusty), 0)
+
+
+def test_who_pays_an_invoice_again_is_told_that_he_has_paid_it() -> None:
+    scene = Scene()
+    keys = scene.payee.wallet.account()
+    network = scene.chain.network
+    code = Paycode(network.chain_id, keys.key_hash, keys.view.public_key, b"\1" * 8)
+    paycode = encode_paycode(code)
+    order = PaymentOrder((Payee(paycode, UNC // 2, b""),), Fee(1))
+    (step,) = plan(scene.payer.wallet, order, scene.chain.now_ms)
+    assert not step.warning
+    ((noted),) = scene.carry_out(order)
+    assert not noted.outgoing.warning
+    (step,) = plan(scene.payer.wallet, order, scene.chain.now_ms)
+    assert "this wallet has paid 0.5 UNC to that paycode already, at " in step.warning
+    (step,) = plan(scene.payer.wallet, SweepOrder(paycode, Fee(1)), scene.chain.now_ms)
+    assert "already" in step.warning
+    ((noted),) = scene.carry_out(order)
+    assert "already" in noted.outgoing.warning
+    plain = PaymentOrder((scene.to(UNC // 2),), Fee(1))
+    scene.carry_out(plain)
+    (step,) = plan(scene.payer.wallet, plain, scene.chain.now_ms)
+    assert not step.warning

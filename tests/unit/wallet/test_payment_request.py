@@ -181,7 +181,7 @@ def test_refuses_bad_contracts() -> None:
         Contract.from_text(Contract(REG.chain_id, b"\x07", bytes(32)).to_text(), REG)
     with pytest.raises(ContractError, match="twice"):
         multisig(REG, 1, [ADDRESS, PAYCODE])
-    with pytest.raises(ContractError, match="expected 1 <= m"):
+    with pytest.raises(ContractError, match="2 of 1 cannot"):
         multisig(REG, 2, [ADDRESS])
     with pytest.raises(ContractError, match="address"):
         multisig(REG, 1, ["nobody"])
@@ -192,3 +192,15 @@ def test_refuses_bad_contracts() -> None:
     with pytest.raises(ContractError, match=r"could be refunded at once, .* above 161, .* got 161"):
         hash_time_lock(REG, ADDRESS, ADDRESS, 161, next_height=161)
     hash_time_lock(REG, ADDRESS, ADDRESS, 162, next_height=161)
+
+
+def test_a_refund_that_no_one_lives_to_see_is_refused() -> None:
+    years = 365 * 86_400_000 // REG.epoch_ms
+    hash_time_lock(REG, ADDRESS, ADDRESS, 7 + 19 * years, next_height=7)
+    with pytest.raises(ContractError, match=r"not be refunded for 20 years: .*which is 20 years"):
+        hash_time_lock(REG, ADDRESS, ADDRESS, 8 + 20 * years, next_height=7)
+
+
+def test_a_uri_says_nothing_that_is_no_text() -> None:
+    with pytest.raises(PaymentRequestError, match="no UTF-8"):
+        PaymentRequest.from_uri(REG, f"unchained:{PAYCODE}?memo=%ff")

@@ -131,7 +131,7 @@ def test_says_what_does_not_hold(scene: tuple[ProvenWalletChain, bytes, bytes]) 
         (broken(anchors=(first, forged)), "the target is not"),
         (broken(anchors=(first, rivals[0])), "the mix is not"),
         (broken(anchors=(first, second, unlinked)), "height 8 is not linked"),
-        (broken(chain_id=LOCAL.chain_id), "another network"),
+        (broken(chain_id=LOCAL.chain_id), "of network local, expected reg"),
         (b"UNCHAINED-RECEIPT\x01", "version 1, of a chain of earlier rules that is no more"),
         (broken(payments=(PaymentSecret(9, bytes(32)),)), "outputs that its transfer does not"),
         (broken(payments=(PaymentSecret(0, bytes(32)),)), "does not open its note"),
@@ -141,7 +141,7 @@ def test_says_what_does_not_hold(scene: tuple[ProvenWalletChain, bytes, bytes]) 
     ):
         with pytest.raises(ReceiptError, match=why):
             verify(wrong)
-    with pytest.raises(ReceiptError, match="another network"):
+    with pytest.raises(ReceiptError, match="of network reg, expected local"):
         verify_receipt(raw, LOCAL, BACKEND)
 
 

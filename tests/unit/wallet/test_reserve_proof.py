@@ -69,7 +69,7 @@ def test_known_answer() -> None:
         "tip_height": found.tip_height,
         "state_height": found.state_height,
     } == shown
-    with pytest.raises(ReserveProofError, match="another network"):
+    with pytest.raises(ReserveProofError, match="of network reg, expected local"):
         proof.verify(LOCAL, BACKEND)
 
 

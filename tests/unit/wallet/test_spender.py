@@ -846,3 +846,37 @@ def test_dust_does_not_hide_coins_from_a_sweep(monkeypatch: pytest.MonkeyPatch) 
     smallest = min(scene.b.wallet.store.coins(), key=lambda coin: coin.value)
     with pytest.raises(NothingToDoError):
         scene.b.wallet.spender.sweep(scene.a.wallet.address(), Fee(), coins=[smallest.coin_id])
+
+
+def test_the_least_that_replaces_a_transfer_is_found() -> None:
+    scene = Scene()
+    first = scene.a.pay(scene.b.wallet.paycode(), UNC // 2, rate=3)
+    scene.a.send(scene.a.wallet.spender.pay([Payee(scene.b.wallet.address(), 10**6, b"")], Fee(2)))
+    with pytest.raises(BadPaymentError, match="does not replace") as caught:
+        scene.a.wallet.spender.bump(first.txid, Fee(2))
+    least = int(str(caught.value).rpartition("a rate of ")[2].split()[0])
+    made = scene.a.wallet.spender.bump(first.txid, Fee(2), at_least=True)
+    assert made.fee_rate == least > 3
+    assert scene.a.wallet.spender.bump(first.txid, Fee(50), at_least=True).fee_rate == 50
+    assert scene.a.send(made).replaces == first.txid
+
+
+def test_what_is_too_little_to_come_back_is_told_where_the_payees_bear_the_fee() -> None:
+    scene = Scene(1)
+    to = scene.b.wallet.address()
+    spender = scene.a.wallet.spender
+    whole = spender.pay([Payee(to, UNC, b"")], Fee(1), subtract_fee=True)
+    assert not whole.warning
+    nearly = spender.pay([Payee(to, UNC - 910, b"")], Fee(1), subtract_fee=True)
+    assert nearly.change is None
+    assert nearly.payees[0].value + nearly.unsigned.fee == UNC
+    assert "0.0000091 UNC more than the amount" in nearly.warning
+
+
+def test_who_has_nothing_to_gather_is_told_what_there_is() -> None:
+    scene = Scene(1)
+    with pytest.raises(NothingToDoError, match=r"no coins that can be spent$"):
+        scene.b.wallet.spender.sweep(scene.a.wallet.address(), Fee(1))
+    scene.a.pay(scene.b.wallet.address(), UNC // 2)
+    with pytest.raises(NothingToDoError, match=r"be spent \(1 UNC leaving, 0\.4[0-9]* UNC pending"):
+        scene.a.wallet.spender.sweep(scene.b.wallet.address(), Fee(1))
