@@ -19,7 +19,7 @@ from tests.framework.simulation.sightings import FAULTS, STATES, Sightings
 
 FIXED = (
     ("main", 88),
-    ("shallow", 12),
+    ("shallow", 65),
     ("deep", 40),
     ("siege", 6),
     ("weather", 16),
