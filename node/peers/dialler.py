@@ -14,15 +14,17 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.peers.address_book import AddressBook
 from unchained.node.peers.address_table import OWN, BookEntry
-from unchained.node.peers.lost_peers import LostPeers, is_loss
+from unchained.node.peers.lost_peers import LASTED_S, LostPeers, is_loss
 from unchained.node.peers.network_groups import NetworkGroups
 from unchained.node.peers.peer_statistics import Connected
 from unchained.node.peers.reputation import PeerLimits, Reputation
 from unchained.node.peers.seeds import SEED_PATIENCE_S, Resolver, Seeds
+from unchained.node.peers.turned_away import TurnedAway
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import is_public
 from unchained.node.transport.contract import (
     Direction,
+    DisconnectReason,
     PeerDisconnected,
     PeerId,
     PeerInfo,
@@ -124,6 +126,7 @@ class Dialler:
         self._reported: dict[str, str] = {}
         """Why the operator's addresses could not be reached, as last said aloud."""
         self._lost = LostPeers(rng)
+        self._turned_away = TurnedAway(rng)
         self._need = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.dials = self.failed = self.probes = 0
@@ -192,12 +195,18 @@ class Dialler:
         is_own = self.is_own(peer)
         text = self._dialled.pop(peer, None)
         purpose = self._passing.pop(peer, None)
+        lasted_s = now - event.info.since
+        if text is not None and lasted_s >= LASTED_S:
+            self._turned_away.forget(text)
+        elif text is not None and event.reason is DisconnectReason.REMOTE:
+            self._turned_away.note(text, now, is_own=is_own)
         if text is not None and purpose is Purpose.RETURN:
             self._lost.visited(text, now)
-        elif text is not None and purpose is None:
-            lasted_s = now - event.info.since
-            if is_loss(event.reason, lasted_s, was_silent=was_silent, is_own=is_own):
-                self._lost.note(text, now)
+        elif text is not None and (
+            purpose is None
+            and is_loss(event.reason, lasted_s, was_silent=was_silent, is_own=is_own)
+        ):
+            self._lost.note(text, now)
         self.wake()
 
     async def run(self) -> None:
@@ -254,6 +263,7 @@ class Dialler:
             and peer != self._transport.id
             and peer not in self._connected
             and text not in self._under_way
+            and not self._turned_away.is_waiting(text, trio.current_time())
             and self._transport.refusal(address) is None
             and (address.is_name or self._may_dial(address.ip, peer))
         )

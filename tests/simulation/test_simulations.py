@@ -12,13 +12,20 @@ import sys
 
 import pytest
 
-from tests.framework.simulation.command import keep_failure, run_once, tell, tell_failure
+from tests.framework.simulation.command import (
+    SHRINK_TRIES,
+    keep_failure,
+    run_once,
+    tell,
+    tell_failure,
+)
 from tests.framework.simulation.scenario import SCENARIOS
 from tests.framework.simulation.schedule import draw_schedule
 from tests.framework.simulation.sightings import FAULTS, STATES, Sightings
 
 FIXED = (
     ("main", 88),
+    ("shallow", 12),
     ("shallow", 65),
     ("deep", 40),
     ("siege", 6),
@@ -39,6 +46,8 @@ COMMAND = "tests.framework.simulation.command"
 FRESH_SCENARIOS = ("storm", "weather", "disks", "wallets", "deep", "siege", "main")
 FRESH = int(os.environ.get("UNCHAINED_FRESH_SIMULATIONS", "4"))
 """Simulations with seeds that nobody has seen before."""
+TRIES = int(os.environ.get("UNCHAINED_SHRINK_TRIES", str(SHRINK_TRIES)))
+"""Runs that cutting a failure down may take."""
 
 
 def assert_holds(name: str, seed: int) -> Sightings:
@@ -47,7 +56,7 @@ def assert_holds(name: str, seed: int) -> Sightings:
     outcome = run_once(scenario, seed, draw_schedule(scenario, seed))
     print(tell(outcome))
     if outcome.failure:
-        pytest.fail(tell_failure(*keep_failure(outcome)), pytrace=False)
+        pytest.fail(tell_failure(*keep_failure(outcome, tries=TRIES)), pytrace=False)
     return outcome.sightings
 
 

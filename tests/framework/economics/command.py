@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 
-from tests.framework.economics.experiments import EXPERIMENTS, SIZES, Parameters
-from tests.framework.economics.figures import Outcome
+from tests.framework.economics.experiments import EXPERIMENTS, SIZES
+from tests.framework.economics.figures import Outcome, shown
 from tests.framework.economics.plan import PLAN, SMALL, Row
 from tests.framework.economics.records import key_of, load, save, write_document
-from tests.framework.economics.search import Thresholds, search
+from tests.framework.economics.search import SPACES, Thresholds, search
+from tests.framework.economics.shared import Parameters
 
 
 def tell(outcome: Outcome) -> str:
@@ -44,16 +45,21 @@ def run_for(row: Row, hours: float) -> Outcome:
     return outcome
 
 
-def look_for_thresholds(parameters: Parameters, generations: int, seed: int) -> None:
+def look_for_thresholds(name: str, parameters: Parameters, generations: int, seed: int) -> None:
     """Print the best thresholds of each generation of a search."""
+    began = time.process_time()
+    space = SPACES[name]
 
     def pays(thresholds: Thresholds, seed: int) -> float:
         tried = msgspec.structs.replace(parameters, **thresholds)
-        return run(Row("withholding", tried, seed)).figures[0].sums.mean
+        figures = run(Row(name, tried, seed)).figures
+        wanted = next(figure for figure in figures if figure.name.startswith(space.figure))
+        return wanted.sums.mean
 
-    for number, found in enumerate(search(pays, generations, seed), 1):
+    for number, found in enumerate(search(space, pays, generations, seed), 1):
         words = " ".join(f"{name}={value}" for name, value in found.thresholds.items())
-        print(f"generation {number}: {100 * found.paid:.2f} % by {words}", flush=True)
+        print(f"generation {number}: {shown(found.paid, space.unit)} by {words}", flush=True)
+    print(f"{(time.process_time() - began) / 3600:.4f} CPU hours")
 
 
 def record(names: Sequence[str], afresh: bool) -> None:
@@ -85,7 +91,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "--search",
         type=int,
         metavar="GENERATIONS",
-        help="withholding: look for the thresholds that pay most; all of 12 runs",
+        help="withholding, snipe: look for the thresholds that pay most; all of 12 runs",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     for field in msgspec.structs.fields(Parameters):
@@ -114,9 +120,11 @@ def main(words: Sequence[str] | None = None) -> int:
         if wrong:
             parser.error(wrong)
         if arguments.search is not None:
-            if name != "withholding" or arguments.search < 1:
-                parser.error("--search takes 1 generation or more, of withholding")
-            look_for_thresholds(parameters, arguments.search, arguments.seed)
+            if name not in SPACES or arguments.search < 1:
+                parser.error(f"--search takes 1 generation or more, of {' or '.join(SPACES)}")
+            if name == "snipe" and not parameters.pool:
+                parser.error("--search of snipe takes --pool: subsidies in the pool of fees")
+            look_for_thresholds(name, parameters, arguments.search, arguments.seed)
             continue
         row = Row(name, parameters, arguments.seed)
         outcome = run(row) if arguments.hours is None else run_for(row, arguments.hours)

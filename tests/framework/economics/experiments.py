@@ -9,77 +9,27 @@ from typing import Final
 
 import msgspec
 
+from tests.framework.economics.answering import Answering
 from tests.framework.economics.cut import Bomber, Halves
-from tests.framework.economics.figures import PARTS, Figure, Outcome, Sums
+from tests.framework.economics.dead import DeadMiner
+from tests.framework.economics.fees import snipe
+from tests.framework.economics.figures import Figure, Outcome, Sums
+from tests.framework.economics.late_bodies import LateBodies
 from tests.framework.economics.race import Attempt, Balance, Balancer, Luck, Racer, leanings
 from tests.framework.economics.scores import CHOICES
-from tests.framework.economics.snipe import Sniper, income
-from tests.framework.economics.withholding import Thresholds, Withholding
-from tests.framework.economics.world import Miner, Tally, World, steady
+from tests.framework.economics.shared import (
+    Parameters,
+    network_of,
+    outcome_of,
+    run_epochs,
+    with_attacker,
+)
+from tests.framework.economics.withholding import Withholding
+from tests.framework.economics.world import Miner, World
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import MAIN
 
-
-class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What an experiment is told. `delay` in T; `size`: epochs, or attempts."""
-
-    size: int
-    share: float = 0.0
-    delay: float = 0.01
-    miners: int = 4
-    """Honest nodes, of one hash power each."""
-    neighbours: int = 0
-    """Of honest nodes alone: how many each has, so that `delay` is that of a hop; 0: all."""
-    attackers: int = 1
-    """Withholding miners of so much each, who do not know each other."""
-    zipf: bool = False
-    """Whether the n-th of them has an n-th of the first one's power instead."""
-    retarget: bool = False
-    """Whether the difficulty moves, by the rules of main; else it stays what the power is for."""
-    score: str = "shipping"
-    tilt: float = 0.0
-    """The share up to which a racer's luck leans, 0 for none: rare events are seen oftener, and
-    counted for less."""
-    alone: float = 1000.0
-    show: float = 3.0
-    give_up: float = 0.0
-    lists: str = "own"
-    hoards: bool = False
-    length: float = 8.0
-    """T for which the network is cut in halves."""
-    watched: float = 12.0
-    """T after the cut for which it is watched."""
-    patience: float = 8.0
-    """Of a sniper: how far behind it gives up. Of a juggler and a balancer: how far the leader may
-    get ahead."""
-
-    def fault(self) -> str:
-        """Return what is wrong with them, nothing if they will do."""
-        if not 0 <= self.share < 1:
-            return "--share takes a part of the hash power, 0 to 1"
-        if self.attackers < 1 or self.share * self.attackers >= 1:
-            return "--attackers takes 1 or more, who together have less than all the power"
-        if self.delay < 0 or self.size < 1 or self.miners < 1:
-            return "--delay takes 0 or more, --size 1 or more, --miners 1 or more"
-        if self.lists not in ("own", "first", "all"):
-            return "--lists takes own, first or all"
-        if self.score not in CHOICES:
-            return f"--score takes one of {', '.join(CHOICES)}"
-        if not 0 <= self.tilt < 1:
-            return "--tilt takes a part of the hash power, 0 to 1"
-        return ""
-
-    def thresholds(self) -> Thresholds:
-        return Thresholds(self.alone, self.show, self.give_up, self.lists, self.hoards)
-
-
 Experiment = Callable[[Parameters, int], Outcome]
-
-
-def network_of(parameters: Parameters, seed: int, shares: Sequence[float]) -> World:
-    """Return a world on main's parameters."""
-    ease = 4 if parameters.retarget else 1
-    return World(MAIN if parameters.retarget else steady(), seed, shares, ease)
 
 
 def honest(parameters: Parameters, seed: int) -> Outcome:
@@ -154,8 +104,10 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
     rest = (1 - parameters.share * attackers) / count
     powers = [rest] * count + [parameters.share] * attackers
     world = network_of(parameters, seed, powers)
-    world.miners = [Miner(world, index) for index in range(count)]
-    playing = [Withholding(world, count + one, parameters.thresholds()) for one in range(attackers)]
+    honest_miner = Answering if parameters.answers else Miner
+    policy = LateBodies if parameters.late_bodies else Withholding
+    world.miners = [honest_miner(world, index) for index in range(count)]
+    playing = [policy(world, count + one, parameters.thresholds()) for one in range(attackers)]
     world.miners.extend(playing)
     world.delays = with_attacker(world, parameters.delay, count, attackers)
     tally = run_epochs(world, parameters.size)
@@ -177,7 +129,9 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
             Figure(
                 "share of all grains",
                 share,
-                model=MODEL_SHARES.get(parameters.share) if attackers == 1 else None,
+                model=None
+                if attackers > 1 or parameters.late_bodies or parameters.answers
+                else MODEL_SHARES.get(parameters.share),
             ),
             Figure("income, of all that T pays at rest", income),
             Figure("coins that stray", orphans),
@@ -189,50 +143,33 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
     )
 
 
-def with_attacker(
-    world: World, delay: float, honest_miners: int, attackers: int = 1
-) -> list[list[float]]:
-    """Return delays among honest nodes and attackers, who are last and hear at once."""
-    apart = delay * world.network.epoch_ms
-    row = [apart] * honest_miners + [0.0] * attackers
-    return [row] * honest_miners + [[apart] * len(row)] * attackers
-
-
-LEAST_PART: Final = 20
-"""Epochs of a part, so that each branch that is shown at once lies in few of them."""
-
-
-def run_epochs(world: World, epochs: int) -> Tally:
-    """Run until the first miner has so many epochs for good."""
-    parts = max(1, min(PARTS, epochs // LEAST_PART))
-    tally = Tally(world, world.miners[0].view, epochs // parts)
-    world.run(lambda: len(tally.parts) < parts)
-    return tally
-
-
-def outcome_of(
-    name: str,
-    parameters: Parameters,
-    world: World,
-    began: float,
-    figures: list[Figure],
-    counts: dict[str, int] | None = None,
-) -> Outcome:
-    """Return an outcome, with what is counted in every world."""
-    assert world.too_deep == 0, "nothing forks below what views keep"
-    depths = [one.depth for one in world.undone]
-    return Outcome(
-        name,
-        msgspec.to_builtins(parameters),
-        figures,
-        {
-            "coins found": world.coins,
-            "reorganisations": len(depths),
-            "most anchors undone": max(depths, default=0),
-            "most votes undone": max((one.votes for one in world.undone), default=0),
-            **(counts or {}),
-        },
-        time.process_time() - began,
+def dead(parameters: Parameters, seed: int) -> Outcome:
+    """A miner makes its anchors dead, and votes for them: branches that count and lead nowhere."""
+    began = time.process_time()
+    count, share = parameters.miners, parameters.share
+    world = network_of(parameters, seed, [(1 - share) / count] * count + [share])
+    world.miners = [Miner(world, index) for index in range(count)]
+    playing = DeadMiner(world, count, parameters.height)
+    world.miners.append(playing)
+    world.delays = with_attacker(world, parameters.delay, count)
+    tally = run_epochs(world, parameters.size)
+    got, stray, pace = Sums(), Sums(), Sums()
+    for part in tally.parts:
+        luck = part.found[count] / part.found.total() - share
+        got.add(part.share([count]) - luck)
+        stray.add_cases(part.kinds[CoinKind.STRAY], part.coins)
+    pace.add(tally.last_ms / (parameters.size * world.network.epoch_ms))
+    return outcome_of(
+        "dead",
+        parameters,
+        world,
+        began,
+        [
+            Figure("share of all grains", got),
+            Figure("coins that stray", stray),
+            Figure("epoch", pace, "T"),
+        ],
+        {"dead anchors": playing.dead_anchors},
     )
 
 
@@ -405,62 +342,10 @@ def _one_event(world: World) -> Callable[[], bool]:
     return lambda: world.happened == before
 
 
-def snipe(parameters: Parameters, seed: int) -> Outcome:
-    """A miner tries to replace an anchor that has taken its part of the pool of fees."""
-    began = time.process_time()
-    lost, won, coins = Sums(), Sums(), 0
-    for attempt in range(parameters.size):
-        (mined, fees), (mined_honestly, fees_honestly) = (
-            _sniped(parameters, (seed << 32) + attempt, patience)
-            for patience in (parameters.patience, None)
-        )
-        lost.add(mined_honestly - mined)
-        won.add(fees - fees_honestly)
-        coins += 1
-    pays = Sums()
-    if won.total > 0:
-        pays.add(lost.total / won.total)
-    model = 21.0 if parameters.share == 0.25 else None
-    return Outcome(
-        "snipe",
-        msgspec.to_builtins(parameters),
-        [
-            Figure("loses", lost, "subsidies"),
-            Figure("wins, of the pool", won),
-            Figure("pays from a pool of", pays, "subsidies", model),
-        ],
-        {"attempts": coins},
-        time.process_time() - began,
-    )
-
-
-SNIPING_T: Final = 6.0
-"""T for which a sniper's income is watched."""
-
-
-def _sniped(parameters: Parameters, seed: int, patience: float | None) -> tuple[float, float]:
-    count, share = parameters.miners, parameters.share
-    world = network_of(parameters, seed, [(1 - share) / count] * count + [share])
-    world.miners = [Miner(world, index, kept=96) for index in range(count)]
-    world.delays = with_attacker(world, parameters.delay, count)
-    sniper = Sniper(world, count, patience, parameters.hoards)
-    sniper.view.kept = sniper.public.kept = 96
-    world.miners.append(sniper)
-    world.run(lambda: sniper.public.tip.height == 0)
-    if world.finds[sniper.public.tip.id].miner == count:
-        # Its own anchor: there is nothing to snipe.
-        return 0.0, 0.0
-    until = world.now + SNIPING_T * world.network.epoch_ms
-    world.run(lambda: world.now < until)
-    sniper.stop()
-    settled = until + 3 * world.network.epoch_ms
-    world.run(lambda: world.now < settled)
-    return income(world, count, world.network.birth_ms + int(until), share)
-
-
 EXPERIMENTS: Final[dict[str, Experiment]] = {
     "honest": honest,
     "withholding": withholding,
+    "dead": dead,
     "race": race,
     "balance": balance,
     "cut": cut,
@@ -473,6 +358,7 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
 SIZES: Final[dict[str, int]] = {
     "honest": 2_000,
     "withholding": 2_000,
+    "dead": 2_000,
     "race": 500,
     "balance": 500,
     "cut": 20,

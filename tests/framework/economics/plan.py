@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from tests.framework.economics.experiments import Parameters
+from tests.framework.economics.shared import Parameters
 
 
 class Row(NamedTuple):
@@ -40,6 +40,16 @@ PLAN: Final[tuple[Row, ...]] = (
         for share in (0.33, 0.4)
     ),
     Row("withholding", Parameters(400, share=0.25, attackers=2, **_HOARDS)),
+    *(
+        Row("withholding", Parameters(1_000, share=share, late_bodies=True, **_HOARDS))
+        for share in (0.33, 0.4)
+    ),
+    *(
+        Row("withholding", Parameters(size, share=share, answers=True))
+        for share, size in ((0.1, 2_000), (0.25, 2_000), (0.4, 2_000))
+    ),
+    Row("dead", Parameters(2_000, share=0.1)),
+    *(Row("dead", Parameters(600, share=share)) for share in (0.25, 0.4)),
     Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
     Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
     *(
@@ -62,6 +72,9 @@ SMALL: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(40, delay=0.05, miners=6)),
     Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3)),
     Row("withholding", Parameters(40, share=0.4, **_HOARDS)),
+    Row("withholding", Parameters(40, share=0.4, late_bodies=True, **_HOARDS)),
+    Row("withholding", Parameters(40, share=0.4, answers=True)),
+    Row("dead", Parameters(40, share=0.4)),
     Row("race", Parameters(12, share=0.33, tilt=0.5)),
     *(
         Row("race", Parameters(4, share=0.33, score=one))
@@ -72,5 +85,6 @@ SMALL: Final[tuple[Row, ...]] = (
     Row("bomb", Parameters(2, share=0.25, miners=6)),
     Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),
     Row("snipe", Parameters(12, share=0.25, patience=0.0)),
+    Row("snipe", Parameters(6, share=0.4, patience=2.0, give_up=4.0, hoards=True, pool=40.0)),
 )
 """Runs of a moment, one of each policy: a test asks that they give what is recorded."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from random import Random
 from statistics import fmean, pstdev
 from typing import Final, NamedTuple
@@ -12,13 +12,33 @@ ELITE: Final = 4
 FORGETS: Final = 0.7
 """By how much a generation's best replace what was believed before."""
 
-NUMBERS: Final = {"alone": (-4.0, 6.0), "show": (4.0, 3.0), "give_up": (3.0, 4.0)}
-"""Mean and deviation of each threshold before anything is known."""
 
-CHOICES: Final[dict[str, tuple[str | bool, ...]]] = {
-    "lists": ("own", "first", "all"),
-    "hoards": (False, True),
+class Space(NamedTuple):
+    """What is looked for: mean, deviation and least value of each threshold before anything is
+    known, what else there is to choose, and how the figure's name begins that is to be great."""
+
+    numbers: Mapping[str, tuple[float, float, float]]
+    choices: Mapping[str, tuple[str | bool, ...]]
+    figure: str
+    unit: str
+
+
+SPACES: Final = {
+    "withholding": Space(
+        {"alone": (-4.0, 6.0, -100.0), "show": (4.0, 3.0, 1.0), "give_up": (3.0, 4.0, 0.0)},
+        {"lists": ("own", "first", "all"), "hoards": (False, True)},
+        "share of all grains",
+        "%",
+    ),
+    "snipe": Space(
+        {"patience": (1.0, 4.0, -8.0), "give_up": (3.0, 4.0, 0.0)},
+        {"hoards": (False, True)},
+        "nets of a pool of ",
+        "subsidies",
+    ),
 }
+"""By experiment."""
+
 LEAST_CHANCE: Final = 0.1
 """A choice is never given up altogether."""
 
@@ -32,21 +52,22 @@ class Found(NamedTuple):
     thresholds: Thresholds
 
 
-def search(pays: Callable[[Thresholds, int], float], generations: int, seed: int) -> list[Found]:
+def search(
+    space: Space, pays: Callable[[Thresholds, int], float], generations: int, seed: int
+) -> list[Found]:
     """Return the best of each generation. `pays` is told thresholds and a seed, the same for a
     whole generation: what differs is the thresholds alone."""
     rng = Random(seed)
-    numbers = dict(NUMBERS)
-    chances = {name: dict.fromkeys(values, 1.0) for name, values in CHOICES.items()}
+    numbers = {name: (mean, spread) for name, (mean, spread, _) in space.numbers.items()}
+    chances = {name: dict.fromkeys(values, 1.0) for name, values in space.choices.items()}
     best = []
     for generation in range(generations):
         tried = []
         for _ in range(POPULATION):
             drawn: Thresholds = {
-                name: float(round(rng.gauss(*around))) for name, around in numbers.items()
+                name: max(space.numbers[name][2], float(round(rng.gauss(*around))))
+                for name, around in numbers.items()
             }
-            drawn["show"] = max(1.0, float(drawn["show"]))
-            drawn["give_up"] = max(0.0, float(drawn["give_up"]))
             for name, weights in chances.items():
                 drawn[name] = rng.choices(list(weights), list(weights.values()))[0]
             tried.append(Found(pays(drawn, seed + generation), drawn))

@@ -16,17 +16,24 @@ POOL = 10**18
 class Sniper(Withholding):
     """Mines beside the first anchor until it is too far behind, and then honestly."""
 
-    def __init__(self, world: World, index: int, patience: float | None, hoards: bool) -> None:
-        """`patience`: how far behind it gives up, in coins that count once; None: never tries.
-        `hoards`: whether it has kept its coins back before, for the rival that it may find."""
+    def __init__(
+        self, world: World, index: int, patience: float | None, hoards: bool, give_up: float = 0.0
+    ) -> None:
+        """`patience`: how far behind it gives up to look for a rival, in coins that count once;
+        None: never tries. `hoards`: whether it has kept its coins back before, for the rival that
+        it may find. `give_up`: how far behind it gives the rival up that it has, if that is more
+        than its patience."""
         sniping = patience is not None
-        limits = Thresholds(1000, 1000, patience or 0.0, "all", hoards=hoards and sniping)
+        self.patience = patience or 0.0
+        limits = Thresholds(
+            1000, 1000, max(self.patience, give_up), "all", hoards=hoards and sniping
+        )
         super().__init__(world, index, limits)
         self.sniping = sniping
 
     def decide(self) -> None:
         if self.sniping and self.view.tip.height == 0 and self.public.tip.height > 0:
-            if self._hope() >= -self.thresholds.give_up:
+            if self._hope() >= -self.patience:
                 return
             self.stop()
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from tests.framework.economics.world import Find, Miner, View, World
@@ -37,6 +39,25 @@ def score_of(tree: AnchorTree, node: AnchorNode) -> int:
     return score(sub, node.validated.plain_fresh, node.coin.header.target)
 
 
+def keep(body: Body, view: View, wanted: Callable[[Find], bool]) -> Body:
+    """Return a body, to be built on a view's tip, that lists only what is wanted of another."""
+    finds = view.world.finds
+    own = [one for one in map(CoinId, body.uncles) if wanted(finds[one])]
+    branch = view.branch_of(view.tip)
+    while True:
+        # A stray needs its parent listed; that of a late coin is an anchor of this chain.
+        rest = [
+            one
+            for one in own
+            if (parent := finds[one].coin.parent) in own or branch.included(parent) is not None
+        ]
+        if len(rest) == len(own):
+            break
+        own = rest
+    fresh = tuple(one for one in body.fresh if wanted(finds[CoinId(one)]))
+    return msgspec.structs.replace(body, fresh=fresh, uncles=tuple(own))
+
+
 class Withholding(Miner):
     """A miner that sees at once what anybody finds, and shows its own when it likes.
 
@@ -57,25 +78,7 @@ class Withholding(Miner):
         lists = self.thresholds.lists
         if lists == "all" or (lists == "first" and not branching):
             return template.body
-        kept = template.body
-        own = self._own(kept.uncles)
-        branch = self.view.branch_of(self.view.tip)
-        while True:
-            # A stray needs its parent listed; that of a late coin is an anchor of this chain.
-            rest = [
-                one
-                for one in own
-                if (parent := self.world.finds[one].coin.parent) in own
-                or branch.included(parent) is not None
-            ]
-            if len(rest) == len(own):
-                break
-            own = rest
-        return msgspec.structs.replace(kept, fresh=tuple(self._own(kept.fresh)), uncles=tuple(own))
-
-    def _own(self, ids: tuple[bytes, ...]) -> list[CoinId]:
-        found = map(CoinId, ids)
-        return [one for one in found if self.world.finds[one].miner == self.index]
+        return keep(template.body, self.view, lambda find: find.miner == self.index)
 
     def found(self, number: int) -> None:
         find = self.world.mine(self.view, self, number)

@@ -58,6 +58,8 @@ class Find(msgspec.Struct, eq=False):
     body: Body | None = None
     validation: Validation | None = None
     mints: Sequence[Mint] = ()
+    is_dead: bool = False
+    """Whether it is an anchor that fails §5.3."""
 
 
 class _NoMempool:
@@ -144,14 +146,18 @@ class View:
             parent = self.tree.get(coin.parent)
             if parent is None:
                 return False
-        if coin.id in parent.bound:
+        has_come = find.validation is None or self.tree.get(coin.id) is not None
+        if coin.id in parent.bound and has_come:
             return False
         if find.body is not None:
             for listed in (*find.body.fresh, *find.body.uncles):
                 self.add(self.world.finds[CoinId(listed)])
         self.tree.add_vote(parent, coin.id)
         if find.validation is not None:
-            self.tree.count_in(self.tree.add_anchor(coin), find.validation)
+            node = self.tree.add_anchor(coin)
+            self.tree.count_in(node, find.validation)
+            if find.is_dead:
+                self.tree.mark_dead(node)
         return True
 
     def move_to(self, goal: AnchorNode) -> list[AnchorNode]:

@@ -80,7 +80,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     bugs = parser.add_argument_group("planted bugs")
     bugs.add_argument(
-        "--planted", action="store_true", help=f"apply each patch of {planted.FOLDER} and look"
+        "--planted",
+        nargs="*",
+        metavar="NAME",
+        help=f"apply each patch of {planted.FOLDER}, or those named, and look",
     )
     bugs.add_argument("--command", help="what looks for them (default: the tests that they name)")
     options = parser.parse_args(arguments)
@@ -96,7 +99,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """Do what the command line says; return the exit code."""
     options = parse(sys.argv[1:] if arguments is None else arguments)
-    if options.planted:
+    if options.planted is not None:
         return run_planted(options, root)
     files = files_of(root, options.room or ROOMS)
     mutants = choose(options, root, files)
@@ -180,6 +183,11 @@ def whole_files(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
 def run_planted(options: argparse.Namespace, root: Path) -> int:
     """Look for the planted bugs and print the table; 1 if one of them is not found."""
     files = planted.patches(root)
+    unknown = sorted(set(options.planted) - {file.stem for file in files})
+    if unknown:
+        print(f"no patch {', '.join(unknown)} in {planted.FOLDER}", file=sys.stderr)
+        return 2
+    files = [file for file in files if not options.planted or file.stem in options.planted]
     if not files:
         print(f"no patches in {planted.FOLDER}")
         return 0

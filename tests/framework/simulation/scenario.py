@@ -97,7 +97,7 @@ SCENARIOS: Final = {
         Scenario(name="calm", faults=(), epochs=12),
         Scenario(name="main", network=MAIN_SIM, epochs=36, payments_per_epoch=0.2),
         Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
-        Scenario(name="crowd", network=MAIN_SIM, nodes=200, miners=16, wallets=0, epochs=4,
+        Scenario(name="crowd", network=MAIN_SIM, nodes=200, miners=16, wallets=0, epochs=2,
                  faults=WEATHER, compares_with_model=False),
     )
 }  # fmt: skip

@@ -81,6 +81,10 @@ class Load:
         """Ask for one thing, by chance."""
         self._try(*rng.choice(self._works))
 
+    def pay_once(self) -> None:
+        """Ask for a payment."""
+        self._try("paid", self._pay)
+
     def _try(self, what: str, work: Callable[[], None]) -> bool:
         """Ask for something; return whether there is still somebody to ask."""
         counts = self._acknowledged.counts

@@ -5,13 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.framework.economics.command import main, run, run_for
-from tests.framework.economics.experiments import (
-    EXPERIMENTS,
-    SIZES,
-    Parameters,
-    network_of,
-    with_attacker,
-)
+from tests.framework.economics.experiments import EXPERIMENTS, SIZES
 from tests.framework.economics.figures import Figure, Outcome, Sums
 from tests.framework.economics.plan import PLAN, SMALL, Row
 from tests.framework.economics.records import (
@@ -25,8 +19,9 @@ from tests.framework.economics.records import (
     with_tables,
 )
 from tests.framework.economics.scores import CHOICES
-from tests.framework.economics.search import POPULATION, search
+from tests.framework.economics.search import POPULATION, SPACES, search
 from tests.framework.economics.search import Thresholds as Sought
+from tests.framework.economics.shared import Parameters, network_of, with_attacker
 from tests.framework.economics.withholding import Thresholds, Withholding, score_of
 from tests.framework.economics.world import Miner
 
@@ -98,10 +93,11 @@ def test_a_search_comes_to_what_pays_most() -> None:
         far = abs(float(thresholds["alone"]) + 9) + abs(float(thresholds["give_up"]) - 6)
         return 0.5 - far / 100 + 0.1 * (thresholds["lists"] == "first")
 
-    best = search(pays, 12, 1)[-1]
+    best = search(SPACES["withholding"], pays, 12, 1)[-1]
     assert best.thresholds["lists"] == "first"
     assert best.paid > 0.58
-    assert search(pays, 3, 1) == search(pays, 3, 1)
+    again = [search(SPACES["withholding"], pays, 3, 1) for _ in range(2)]
+    assert again[0] == again[1]
 
 
 def test_a_search_prints_the_best_of_each_generation(
@@ -113,7 +109,7 @@ def test_a_search_prints_the_best_of_each_generation(
         tried.append(seed)
         sums = Sums()
         sums.add(0.4 + parameters.give_up / 1000)
-        return Outcome("withholding", {}, [Figure("share", sums)], {})
+        return Outcome("withholding", {}, [Figure("share of all grains", sums)], {})
 
     monkeypatch.setitem(EXPERIMENTS, "withholding", one)
     assert main(["withholding", "--share", ".4", "--search", "2", "--seed", "5"]) == 0
@@ -133,6 +129,9 @@ def test_a_search_prints_the_best_of_each_generation(
         ["race", "--tilt", "1"],
         ["withholding", "--lists", "some"],
         ["race", "--search", "3"],
+        ["snipe", "--search", "3"],
+        ["snipe", "--pool", "-1"],
+        ["dead", "--height", "0"],
         ["withholding", "--search", "0"],
         ["withholding", "--share", ".5", "--attackers", "2"],
     ],

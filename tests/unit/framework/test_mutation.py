@@ -454,6 +454,11 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     by_command = ["--planted", "--command", shlex.join([sys.executable, "-c", look])]
     assert command.main(by_command, root) == 0
     assert "| limit | The limit is off by one | it |" in capsys.readouterr().out
+    capsys.readouterr()
+    assert command.main(["--planted", "limit", *by_command[1:]], root) == 0
+    assert "limit: it, " in capsys.readouterr().out
+    assert command.main(["--planted", "another"], root) == 2
+    assert "no patch another" in capsys.readouterr().err
     assert command.main(["--planted", "--command", "false"], root) == 1, "fails with no patch"
     assert command.main(["--planted", "--command", "true"], root) == 1, "nothing finds it"
 

@@ -539,6 +539,39 @@ async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -
         await world.until(lambda: len(hub.manager.greeted()) == 3, 1)
 
 
+async def test_who_is_shown_out_of_a_full_node_leaves_it_alone_for_longer_each_time() -> None:
+    async with a_world() as world:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        for ip in ("30.1.0.1", "31.1.0.1"):
+            await Peer(world, ip, **through).start()
+        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        # None of these is an address for the others: they find nobody but the hub.
+        late = Peer(world, "32.1.0.1", **through)
+        late.manager.book.add = lambda *_: False  # type: ignore[method-assign]
+        await late.start()
+        await trio.sleep(600)
+        assert late.dialled() in (set(), {"20.1.0.1"})
+        # It is a visitor for 20 s, and waits up to a minute for the operator's only address.
+        assert 600 / 80 < late.manager.statistics().dials < 20
+
+
+async def test_newcomers_do_not_storm_full_nodes() -> None:
+    async with a_world() as world:
+        only_inbound = PeerLimits(outbound=0, inbound=4)
+        hubs = [await Peer(world, f"2{n}.1.0.1", limits=only_inbound).start() for n in range(3)]
+        through = tuple(hub.transport.address for hub in hubs)
+        crowd = [
+            await Peer(
+                world, f"{30 + n}.1.0.1", bootstrap=through, limits=PeerLimits(outbound=3)
+            ).start()
+            for n in range(40)
+        ]
+        await trio.sleep(30)
+        dials = sum(peer.manager.statistics().dials for peer in crowd)
+        assert dials < 40 * 3 * 4
+
+
 async def test_two_that_join_at_the_same_moment_find_each_other_soon() -> None:
     async with a_world() as world:
         (hub,) = await world.peers("20.1.0.1")

@@ -1,0 +1,132 @@
+"""What experiments are told, and what several of them do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from tests.framework.economics.figures import PARTS, Figure, Outcome
+from tests.framework.economics.scores import CHOICES
+from tests.framework.economics.withholding import Thresholds
+from tests.framework.economics.world import Tally, World, steady
+from unchained.node.consensus.params import MAIN
+
+
+class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an experiment is told. `delay` in T; `size`: epochs, or attempts."""
+
+    size: int
+    share: float = 0.0
+    delay: float = 0.01
+    miners: int = 4
+    """Honest nodes, of one hash power each."""
+    neighbours: int = 0
+    """Of honest nodes alone: how many each has, so that `delay` is that of a hop; 0: all."""
+    attackers: int = 1
+    """Withholding miners of so much each, who do not know each other."""
+    zipf: bool = False
+    """Whether the n-th of them has an n-th of the first one's power instead."""
+    retarget: bool = False
+    """Whether the difficulty moves, by the rules of main; else it stays what the power is for."""
+    score: str = "shipping"
+    tilt: float = 0.0
+    """The share up to which a racer's luck leans, 0 for none: rare events are seen oftener, and
+    counted for less."""
+    alone: float = 1000.0
+    show: float = 3.0
+    give_up: float = 0.0
+    lists: str = "own"
+    hoards: bool = False
+    length: float = 8.0
+    """T for which the network is cut in halves."""
+    watched: float = 12.0
+    """T after the cut for which it is watched."""
+    patience: float = 8.0
+    """Of a sniper: how far behind it gives up. Of a juggler and a balancer: how far the leader may
+    get ahead."""
+    height: int = 2
+    """Of dead anchors: how many its miner puts above one another."""
+    pool: float = 0.0
+    """Of a sniper: subsidies in the pool of fees, for which it is said what sniping pays."""
+    late_bodies: bool = False
+    """Of a withholding miner: whether it shows the coins of its anchors at once, and keeps back no
+    more than their bodies."""
+    answers: bool = False
+    """Whether honest miners leave out the coins of whoever leaves out others'."""
+
+    def fault(self) -> str:
+        """Return what is wrong with them, nothing if they will do."""
+        if not 0 <= self.share < 1:
+            return "--share takes a part of the hash power, 0 to 1"
+        if self.attackers < 1 or self.share * self.attackers >= 1:
+            return "--attackers takes 1 or more, who together have less than all the power"
+        if self.delay < 0 or self.size < 1 or self.miners < 1:
+            return "--delay takes 0 or more, --size 1 or more, --miners 1 or more"
+        if self.lists not in ("own", "first", "all"):
+            return "--lists takes own, first or all"
+        if self.score not in CHOICES:
+            return f"--score takes one of {', '.join(CHOICES)}"
+        if not 0 <= self.tilt < 1:
+            return "--tilt takes a part of the hash power, 0 to 1"
+        if self.height < 1 or self.pool < 0:
+            return "--height takes 1 or more, --pool 0 subsidies or more"
+        return ""
+
+    def thresholds(self) -> Thresholds:
+        return Thresholds(self.alone, self.show, self.give_up, self.lists, self.hoards)
+
+
+def network_of(parameters: Parameters, seed: int, shares: Sequence[float]) -> World:
+    """Return a world on main's parameters."""
+    ease = 4 if parameters.retarget else 1
+    return World(MAIN if parameters.retarget else steady(), seed, shares, ease)
+
+
+def with_attacker(
+    world: World, delay: float, honest_miners: int, attackers: int = 1
+) -> list[list[float]]:
+    """Return delays among honest nodes and attackers, who are last and hear at once."""
+    apart = delay * world.network.epoch_ms
+    row = [apart] * honest_miners + [0.0] * attackers
+    return [row] * honest_miners + [[apart] * len(row)] * attackers
+
+
+LEAST_PART: Final = 20
+"""Epochs of a part, so that each branch that is shown at once lies in few of them."""
+
+
+def run_epochs(world: World, epochs: int) -> Tally:
+    """Run until the first miner has so many epochs for good."""
+    parts = max(1, min(PARTS, epochs // LEAST_PART))
+    tally = Tally(world, world.miners[0].view, epochs // parts)
+    world.run(lambda: len(tally.parts) < parts)
+    return tally
+
+
+def outcome_of(
+    name: str,
+    parameters: Parameters,
+    world: World,
+    began: float,
+    figures: list[Figure],
+    counts: dict[str, int] | None = None,
+) -> Outcome:
+    """Return an outcome, with what is counted in every world."""
+    assert world.too_deep == 0, "nothing forks below what views keep"
+    depths = [one.depth for one in world.undone]
+    return Outcome(
+        name,
+        msgspec.to_builtins(parameters),
+        figures,
+        {
+            "coins found": world.coins,
+            "reorganisations": len(depths),
+            "most anchors undone": max(depths, default=0),
+            "most votes undone": max((one.votes for one in world.undone), default=0),
+            **(counts or {}),
+        },
+        time.process_time() - began,
+    )
