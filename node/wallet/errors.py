@@ -32,6 +32,7 @@ WalletError
 │   ├── InsufficientFundsError    the coins do not suffice
 │   ├── FundsUntoldError          the same, told to whom may not know what there is
 │   ├── SpendingLimitError        more than whoever asks may spend in a day
+│   ├── TooManySignedError        more signatures that nobody has used than are counted
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
 │   ├── CoinsUntoldError          the same, told to whom may not know what there is
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
@@ -352,7 +353,19 @@ class SpendingLimitError(SpendingError):
     def __init__(self, amount: int, spent: int, limit: int) -> None:
         super().__init__(
             f"the token may spend {shortest(limit)} UNC a day, has spent {shortest(spent)} UNC in "
-            f"the last 24 hours, and this takes {shortest(amount)} UNC"
+            "the last 24 hours, counting what it has had signed and no anchor includes yet, and "
+            f"this takes {shortest(amount)} UNC"
+        )
+
+
+class TooManySignedError(SpendingError):
+    """Whoever asks has had so many transfers signed that no anchor includes."""
+
+    word = "TOO_MANY_SIGNED"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} transfers that were signed for the token are in no anchor yet: send them first"
         )
 
 

@@ -184,6 +184,7 @@ def carry_out(
     """Make, sign and note what an order takes, all of it or nothing, in the order in which it is to
     be sent; the last one is noted under the request. Raises `FeeAboveMaxError`, and what making and
     signing it does."""
+    spending.settle(wallet.store)
     with wallet.store.transaction():
         noted: list[Noted] = []
         prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
@@ -199,6 +200,7 @@ def plan(wallet: Wallet, order: SpendingOrder, now_ms: int) -> list[Prepared]:
     """Return what `carry_out` would make now, the transfers that join coins for it included; the
     wallet may be locked, and nothing is left behind. Raises `WatchOnlyError`."""
     wallet.check_signs()
+    spending.settle(wallet.store)
     planned: list[Prepared] = []
 
     def keep(prepared: Prepared) -> None:

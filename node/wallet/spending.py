@@ -15,15 +15,31 @@ from typing import Final, Protocol
 from unchained.node.wallet.errors import WalletError
 
 
+class SignedTransfers(Protocol):
+    """Tells what has become of transfers that were signed and handed out."""
+
+    def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
+        """Return when a transfer took a coin out of the wallet, by its anchor's time in ms; 0 where
+        something else has spent the coin, None while it may still come."""
+
+
 class Allowance(Protocol):
     """What one caller may still spend. Amounts in grains. Called from any thread."""
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+    def settle(self, signed: SignedTransfers) -> None:
+        """Let what was handed out count by when it left the wallet, where it has, and no more where
+        it cannot come any more."""
+
+    def reserve(
+        self, txid: bytes, amount: int, replaced: bytes = b"", coin_id: bytes = b""
+    ) -> bool:
         """Count what a transfer takes out of the wallet, before it is signed; what it counted for
         already, and what the transfer `replaced` did, is not counted again. Return whether it had
-        not been counted before.
+        not been counted before. One that is handed out, `coin_id` being a coin that it spends, may
+        be sent at any time, so it counts until it is known when it was.
 
-        Raises `SpendingLimitError` where it is too much: then nothing is counted.
+        Raises `SpendingLimitError` where it is too much, `TooManySignedError`: then nothing is
+        counted.
         """
 
     def check(self, amount: int) -> None:
@@ -79,16 +95,24 @@ def check(amount: int) -> None:
         call.allowance.check(amount)
 
 
-def reserve(txid: bytes, amount: int, replaced: bytes = b"") -> None:
-    """Count a transfer against the limit of whoever asks for its signature.
+def settle(signed: SignedTransfers) -> None:
+    """Find out what has become of the transfers that were handed to whoever asks."""
+    call = _CALL.get()
+    if call is not None:
+        call.allowance.settle(signed)
 
-    Raises `SpendingLimitError`.
+
+def reserve(txid: bytes, amount: int, replaced: bytes = b"", coin_id: bytes = b"") -> None:
+    """Count a transfer against the limit of whoever asks for its signature; `coin_id` as
+    `Allowance.reserve` has it.
+
+    Raises `SpendingLimitError`, `TooManySignedError`.
     """
     call = _CALL.get()
     if call is None or txid in call.unsent:
         return
     # Signed by an earlier call it may be in other hands already, whatever comes of this one.
-    if call.allowance.reserve(txid, amount, replaced):
+    if call.allowance.reserve(txid, amount, replaced, coin_id):
         call.unsent.add(txid)
 
 

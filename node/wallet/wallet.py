@@ -21,7 +21,6 @@ from unchained.node.crypto.addresses import Paycode, encode_address, encode_payc
 from unchained.node.crypto.keys import SpendKey
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import KeyHash, Txid
-from unchained.node.wallet import spending
 from unchained.node.wallet.contract_spender import ALONE, ContractSpender, Race
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
@@ -36,11 +35,12 @@ from unchained.node.wallet.further_accounts import FurtherAccounts
 from unchained.node.wallet.history import EVERYTHING, HistoryBook, HistoryFilter
 from unchained.node.wallet.invoices import InvoiceBook
 from unchained.node.wallet.keystore import Keystore, SpendSecret, wallet_path
+from unchained.node.wallet.limits import count
 from unchained.node.wallet.link import RecentTransfers
 from unchained.node.wallet.new_wallet import STORE_SUFFIX
 from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.plan import Prepared, payees_of, secrets_of
-from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
+from unchained.node.wallet.recogniser import Recogniser
 from unchained.node.wallet.records import (
     AccountRef,
     Balance,
@@ -310,27 +310,21 @@ class Wallet:
         assert key is not None, "it is an account of the wallet"
         return key
 
-    def sign(self, unsigned: Unsigned, *, replaces: bytes = b"") -> Unsigned:
-        """Add the signatures that the wallet's keys can give; what it takes out of the wallet
-        counts against the limit of whoever asks, `replaces` being the txid of a transfer whose
-        place it takes. Who has a limit spends no frozen coin. Raises `WalletLockedError`,
-        `WatchOnlyError`, `SpendingLimitError`, `NoSuchCoinError`."""
+    def sign(self, unsigned: Unsigned) -> Unsigned:
+        """Add the signatures that the wallet's keys can give, for whoever asks: what it takes out
+        of the wallet counts against his limit until it is known when it was sent. Who has a limit
+        spends no frozen coin. Raises `WalletLockedError`, `WatchOnlyError`,
+        `SpendingLimitError`, `TooManySignedError`, `NoSuchCoinError`."""
         self._unlocked()
-        if spending.is_limited():
-            self.store.check_not_frozen([spent.coin_id for spent in unsigned.inputs])
-            sized = SizedTransfer.of(unsigned.transfer())
-            back = sum(
-                coin.value
-                for coin in self._recogniser.transfer(sized, None, 0).found
-                if coin.account != CONTRACT_ACCOUNT
-            )
-            spending.reserve(sized.txid, max(sum(unsigned.values) - back, 0), replaces)
+        count(unsigned, self.store, self._recogniser, handed_out=True)
         return unsigned.sign(self._key_for, self.randomness)
 
     def finish(self, prepared: Prepared) -> ProvenTransfer:
-        """Sign a transfer and make it ready. Raises `WalletLockedError`, `WatchOnlyError`,
+        """Sign a transfer that is about to be sent. Raises `WalletLockedError`, `WatchOnlyError`,
         `SpendingLimitError`, `SigningError`."""
-        return self.sign(prepared.unsigned, replaces=prepared.replaces).finish(self.network)
+        self._unlocked()
+        count(prepared.unsigned, self.store, self._recogniser, replaces=prepared.replaces)
+        return prepared.unsigned.sign(self._key_for, self.randomness).finish(self.network)
 
     def summary(self, unsigned: Unsigned) -> Summary:
         """Work out what signing a transfer means, without a chain. Raises `SigningError`."""

@@ -117,6 +117,29 @@ class WalletStore(ChainRecords):
             found.update((row[0], self._coin(row)) for row in rows)
         return found
 
+    def first_known(self, coin_ids: Sequence[bytes]) -> bytes:
+        """Return the first of some coins that the wallet has, the first of all if it has none."""
+        for coin_id in coin_ids:
+            if self.rows("SELECT 1 FROM coins WHERE coin_id = ?", coin_id):
+                return coin_id
+        return coin_ids[0]
+
+    def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
+        """Return when a transfer took a coin out of the wallet, by its anchor's time; 0 where
+        something else has spent the coin, None while neither is so."""
+        spent = self.rows(
+            """SELECT spent_by = ?1, time_ms FROM
+               (SELECT spent_by FROM coins WHERE coin_id = ?2 AND spent_height IS NOT NULL)
+               LEFT JOIN transfers ON transfers.txid = spent_by""",
+            txid,
+            coin_id,
+        )
+        if not spent:
+            return None
+        is_it, time_ms = spent[0]
+        found: int | None = time_ms if is_it else 0
+        return found
+
     def coins_at(self, lock: bytes) -> list[WalletCoin]:
         """Return the coins under one lock, by height."""
         rows = self.rows(

@@ -6,12 +6,18 @@ import trio
 
 from unchained.node.rpc.core.registry import Scope
 from unchained.node.rpc.core.rights import WalletRights
+from unchained.node.wallet.spending import SignedTransfers
 
 
 class EndlessToken:
     """What stands behind the rights of such a token."""
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+    def settle(self, signed: SignedTransfers) -> None:
+        """Count nothing."""
+
+    def reserve(
+        self, txid: bytes, amount: int, replaced: bytes = b"", coin_id: bytes = b""
+    ) -> bool:
         """Count nothing."""
         return True
 

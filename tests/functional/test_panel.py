@@ -147,7 +147,7 @@ def test_a_crash_of_the_node_gives_the_terminal_back() -> None:
 def test_a_crash_of_the_panel_leaves_a_node_that_logs() -> None:
     program = patched(
         "from unchained.node.cli import panel\n"
-        "def fail(*_): raise RuntimeError('cannot draw')\n"
+        "def fail(*_, **__): raise RuntimeError('cannot draw')\n"
         "panel._figures = fail\n"
     )
     with panel(program=program) as (terminal, _):

@@ -3,6 +3,11 @@
 `rpc.tokens` in the data directory, mode 0600, holds of each token a hash, which wallet and scopes
 it is for, and what it has spent in the last 24 hours; the token itself is shown once. A token is
 256 random bits: its hash tells nobody anything.
+
+What is spent counts for a day, from when it was sent. A transfer that was signed and handed out may
+be sent at any time, by anybody: it counts until the wallet knows that an anchor includes it, and a
+day from then on, or until something else has spent its coin. Else who has one day's limit signed
+each day could spend all of it in one.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from unchained.node.base.files import write_private
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.core.rights import Caller, WalletRights
-from unchained.node.wallet.errors import SpendingLimitError
+from unchained.node.wallet.errors import SpendingLimitError, TooManySignedError
+from unchained.node.wallet.spending import SignedTransfers
 
 TOKENS_FILE: Final = "rpc.tokens"
 """Name of the tokens' file in the data directory."""
@@ -38,12 +44,15 @@ SPENDING_DAY_MS: Final = 24 * 60 * 60 * 1000
 TOKENS_MAX: Final = 1_000
 """Tokens that there can be at a time."""
 
-FILE_BYTES_MAX: Final = 32 * 1024 * 1024
+FILE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of the file that are read: so many that each token can hold all that it may."""
 
 SPENT_EACH_MAX: Final = 96
 """Transfers of a token, the last ones, that are kept one by one; those before are kept as one for
 each hour. No bearer fills the file of all."""
+
+SIGNED_MAX: Final = 32
+"""Transfers that were signed for a token, and that no anchor includes, at a time."""
 
 PREFIX: Final = "unct_"
 """What a token begins with, so that scanners for leaked secrets know it."""
@@ -72,12 +81,14 @@ class TooManyTokensError(Exception):
 class Spent(msgspec.Struct, frozen=True):
     """What a transfer takes out of a wallet, in grains, and when it was signed, in ms since 1970;
     `replaces` is the txid of the one whose place it takes. Without a `txid` it stands for all of
-    one hour, at the time of the last."""
+    one hour, at the time of the last. With a `coin`, the id of one that it spends, it was handed
+    out, and nothing is known of when it was sent."""
 
     txid: str
     amount: int
     time_ms: int
     replaces: str = ""
+    coin: str = ""
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -144,8 +155,35 @@ class TokenBook:
         return sorted(self._tokens.values(), key=lambda token: (token.created_ms, token.id))
 
     def spent(self, token: Token) -> int:
-        """Return the grains that a token has spent in the last 24 hours."""
+        """Return the grains that a token has spent in the last 24 hours, and those of what was
+        signed for it and is in no anchor yet."""
         return _total(self._counting(token))
+
+    def settle(self, token_id: str, signed: SignedTransfers) -> None:
+        """Let what was signed for a token, and handed out, count by when it left the wallet, where
+        it has, and no more where it cannot come any more."""
+        token = self._tokens.get(token_id)
+        if token is None or not any(entry.coin for entry in token.spent):
+            return
+        now_ms = self._clock.now_ms()
+        left = {
+            entry.txid: min(left_ms, now_ms)
+            for entry in token.spent
+            if entry.coin
+            and (left_ms := signed.left_ms(bytes.fromhex(entry.txid), bytes.fromhex(entry.coin)))
+            is not None
+        }
+        with self._lock:
+            token = self._tokens.get(token_id)
+            if token is None or not left:
+                return
+            spent = tuple(
+                msgspec.structs.replace(entry, time_ms=left[entry.txid], coin="")
+                if entry.coin and entry.txid in left
+                else entry
+                for entry in token.spent
+            )
+            self._put(msgspec.structs.replace(token, spent=spent))
 
     def revoke(self, token_id: str) -> bool:
         """Forget a token; return whether there was one. Calls under way go on to their end, but
@@ -211,9 +249,12 @@ class TokenBook:
             with self._watching:
                 self._watches.discard(watch)
 
-    def reserve(self, token_id: str, txid: bytes, amount: int, replaced: bytes) -> bool:
+    def reserve(
+        self, token_id: str, txid: bytes, amount: int, replaced: bytes, coin_id: bytes = b""
+    ) -> bool:
         """Count a transfer against a token's limit; return whether it had not been counted before.
-        Raises `SpendingLimitError`."""
+        With the id of a coin that it spends it is handed out. Raises `SpendingLimitError`,
+        `TooManySignedError`."""
         with self._lock:
             token = self._tokens.get(token_id)
             if token is None:
@@ -222,11 +263,16 @@ class TokenBook:
             if any(entry.txid == txid.hex() for entry in kept):
                 # Signed twice it may be in other hands, whatever comes of the first.
                 self._signed_again.add((token_id, txid.hex()))
+                if coin_id:
+                    self._put(msgspec.structs.replace(token, spent=_held(kept, txid, coin_id)))
                 return False
             if not amount:
                 # What takes nothing out counts nothing: it is not kept.
                 return False
-            entry = Spent(txid.hex(), amount, self._clock.now_ms(), replaced.hex())
+            if coin_id and sum(bool(entry.coin) for entry in kept) >= SIGNED_MAX:
+                raise TooManySignedError(SIGNED_MAX)
+            now_ms = self._clock.now_ms()
+            entry = Spent(txid.hex(), amount, now_ms, replaced.hex(), coin_id.hex())
             spent, then = _total(kept), _total([*kept, entry])
             if then > token.daily_limit:
                 raise SpendingLimitError(then - spent, spent, token.daily_limit)
@@ -252,7 +298,7 @@ class TokenBook:
 
     def _counting(self, token: Token) -> list[Spent]:
         since = self._clock.now_ms() - SPENDING_DAY_MS
-        return [entry for entry in token.spent if entry.time_ms > since]
+        return [entry for entry in token.spent if entry.coin or entry.time_ms > since]
 
     def _put(self, token: Token) -> None:
         self._write(self._tokens | {token.id: token})
@@ -316,10 +362,16 @@ class _Allowance:
         self._book = book
         self._id = token_id
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+    def settle(self, signed: SignedTransfers) -> None:
+        """Find out what has become of what was handed out."""
+        self._book.settle(self._id, signed)
+
+    def reserve(
+        self, txid: bytes, amount: int, replaced: bytes = b"", coin_id: bytes = b""
+    ) -> bool:
         """Count a transfer before it is signed; return whether it had not been counted before.
-        Raises `SpendingLimitError`."""
-        return self._book.reserve(self._id, txid, amount, replaced)
+        Raises `SpendingLimitError`, `TooManySignedError`."""
+        return self._book.reserve(self._id, txid, amount, replaced, coin_id)
 
     def check(self, amount: int) -> None:
         """Raise `SpendingLimitError` where the token may not spend so many more grains."""
@@ -345,10 +397,22 @@ def _total(spent: Sequence[Spent]) -> int:
     return sum(largest.values())
 
 
+def _held(spent: Iterable[Spent], txid: bytes, coin_id: bytes) -> tuple[Spent, ...]:
+    """Return entries of which that of a transfer is handed out."""
+    return tuple(
+        msgspec.structs.replace(entry, coin=coin_id.hex()) if entry.txid == txid.hex() else entry
+        for entry in spent
+    )
+
+
 def _bounded(spent: Sequence[Spent]) -> tuple[Spent, ...]:
     """Return entries, the oldest first, of which the older ones are joined by the hour: then they
-    count a little longer, and again where they are signed or replaced, never less."""
-    older, last = spent[:-SPENT_EACH_MAX], spent[-SPENT_EACH_MAX:]
+    count a little longer, and again where they are signed or replaced, never less. Those that may
+    still be sent stay as they are."""
+    last = [entry for entry in spent if entry.coin]
+    sent = [entry for entry in spent if not entry.coin]
+    older = sorted(sent[:-SPENT_EACH_MAX], key=lambda entry: entry.time_ms)
+    last += sent[-SPENT_EACH_MAX:]
     joined = []
     for _, group in itertools.groupby(older, key=lambda entry: entry.time_ms // _HOUR_MS):
         entries = list(group)

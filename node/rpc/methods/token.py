@@ -18,7 +18,7 @@ from unchained.node.rpc.core.registry import Access, Scope, method
 from unchained.node.rpc.core.values import Amount
 from unchained.node.rpc.http.tokens import Token, TokenBook, TooManyTokensError
 from unchained.node.rpc.methods.wallet_shapes import Label, WalletName
-from unchained.node.wallet.errors import NoSuchWalletError
+from unchained.node.wallet.errors import NoSuchWalletError, WalletError
 from unchained.node.wallet.manager import WalletManager
 
 TokenId = Annotated[
@@ -34,7 +34,8 @@ TokenId = Annotated[
 @user_text(
     """A token of a wallet. `scopes`: read, see what it has; invoice, make and see what others pay
     to; spend, pay from it, fees included at most `daily_limit` in any 24 hours, of which `spent`
-    has gone in the last ones."""
+    has gone in the last ones, or can go at any time: what was signed for it by wallet.sign counts
+    until 24 hours after an anchor includes it, or until its coins are spent otherwise."""
 )
 class TokenInfo(msgspec.Struct, frozen=True):
     id: str
@@ -106,6 +107,9 @@ class TokenRoom:
     @method("token.list", Access.FULL)
     @user_text("Return the tokens of wallets, the oldest first, without their secrets.")
     async def list_(self) -> list[TokenInfo]:
+        for token in self._tokens.tokens():
+            if any(entry.coin for entry in token.spent):
+                await self._settle(token)
         return [self._describe(token) for token in self._tokens.tokens()]
 
     @method("token.revoke", Access.FULL, errors=(NotFoundError,))
@@ -117,6 +121,15 @@ class TokenRoom:
         if not await self._runner.run(lambda: self._tokens.revoke(token)):
             raise NotFoundError(f"there is no token {token}: see token.list")
         return await self.list_()
+
+    async def _settle(self, token: Token) -> None:
+        try:
+            await self._wallets.call(
+                token.wallet, lambda opened: self._tokens.settle(token.id, opened.store)
+            )
+        except WalletError:
+            # one that is closed or cannot be read cannot tell: all that was signed counts
+            return
 
     def _describe(self, token: Token) -> TokenInfo:
         may_spend = Scope.SPEND in token.scopes

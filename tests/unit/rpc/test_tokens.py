@@ -18,6 +18,7 @@ from unchained.node.rpc.http import tokens
 from unchained.node.rpc.http.tokens import (
     FILE_BYTES_MAX,
     PREFIX,
+    SIGNED_MAX,
     SPENDING_DAY_MS,
     SPENT_EACH_MAX,
     TOKENS_MAX,
@@ -26,7 +27,7 @@ from unchained.node.rpc.http.tokens import (
     TooManyTokensError,
 )
 from unchained.node.rpc.node_server import TRANSLATIONS
-from unchained.node.wallet.errors import SpendingLimitError
+from unchained.node.wallet.errors import SpendingLimitError, TooManySignedError
 
 UNC = 10**8
 
@@ -173,6 +174,67 @@ def test_of_transfers_that_replace_one_another_the_largest_counts(kept: Book) ->
     assert kept.book.spent(kept.book.tokens()[0]) == 7 * UNC
 
 
+class Chain:
+    """Tells when transfers left the wallet, as a test has them do."""
+
+    def __init__(self, **left: int) -> None:
+        self._left = {txid(int(name[1:])): at for name, at in left.items()}
+
+    def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
+        assert coin_id == COIN
+        return self._left.get(txid)
+
+
+COIN = bytes(range(32))
+
+
+def test_what_is_signed_and_handed_out_counts_until_a_day_after_it_was_sent(kept: Book) -> None:
+    """One day's limit signed each day, and all of it sent at once, was spent in one day."""
+    spender = kept.spender()
+    kept.book.reserve(spender, txid(1), 6 * UNC, b"", COIN)
+    kept.book.reserve(spender, txid(2), 3 * UNC, b"")
+    kept.clock.ms += 3 * SPENDING_DAY_MS
+    for book in (kept.book, kept.open()):
+        (token,) = book.tokens()
+        assert book.spent(token) == 6 * UNC
+        with pytest.raises(SpendingLimitError, match="no anchor includes yet"):
+            book.reserve(spender, txid(3), 5 * UNC, b"", COIN)
+    book = kept.open()
+    book.settle(spender, Chain())
+    assert book.spent(book.tokens()[0]) == 6 * UNC
+    # an anchor that is ahead of the own clock lets it count no longer
+    book.settle(spender, Chain(t1=kept.clock.ms + 1_000))
+    kept.clock.ms += SPENDING_DAY_MS - 1
+    assert book.spent(book.tokens()[0]) == 6 * UNC
+    kept.clock.ms += 1
+    assert book.spent(book.tokens()[0]) == 0
+    assert book.reserve(spender, txid(3), 10 * UNC, b"", COIN)
+    # something else has spent its coin
+    book.settle(spender, Chain(t3=0))
+    assert book.spent(book.tokens()[0]) == 0
+
+
+def test_what_was_sent_and_is_handed_out_as_well_counts_on(kept: Book) -> None:
+    spender = kept.spender()
+    kept.book.reserve(spender, txid(1), 6 * UNC, b"")
+    assert not kept.book.reserve(spender, txid(1), 6 * UNC, b"", COIN)
+    kept.clock.ms += 2 * SPENDING_DAY_MS
+    assert kept.book.spent(kept.book.tokens()[0]) == 6 * UNC
+
+
+def test_so_many_are_signed_and_not_sent_and_no_more(kept: Book) -> None:
+    spender = kept.spender()
+    for number in range(SIGNED_MAX):
+        kept.book.reserve(spender, txid(number), 1, b"", COIN)
+    with pytest.raises(TooManySignedError, match=f"^{SIGNED_MAX} transfers"):
+        kept.book.reserve(spender, txid(SIGNED_MAX), 1, b"", COIN)
+    # what is sent at once is sent
+    kept.book.reserve(spender, txid(SIGNED_MAX), 1, b"")
+    kept.book.settle(spender, Chain(t0=kept.clock.ms))
+    kept.book.reserve(spender, txid(SIGNED_MAX + 1), 1, b"", COIN)
+    assert kept.book.spent(kept.book.tokens()[0]) == SIGNED_MAX + 2
+
+
 def test_what_replaces_a_transfer_of_yesterday_counts_whole(kept: Book) -> None:
     spender = kept.spender()
     kept.book.reserve(spender, txid(1), 6 * UNC, b"")
@@ -299,6 +361,8 @@ def test_however_often_a_token_spends_the_file_of_all_can_be_read(
     limit = 2**63
     spender = kept.spender(limit)
     signed = 6 * SPENT_EACH_MAX
+    for number in range(signed, signed + SIGNED_MAX):
+        kept.book.reserve(spender, txid(number), 1, b"", COIN)
     for number in range(signed):
         # a day's transfers, of the largest amounts that there can be
         kept.book.reserve(spender, txid(number), limit // signed, b"")
@@ -307,13 +371,15 @@ def test_however_often_a_token_spends_the_file_of_all_can_be_read(
     # the first of them are older than a day; of the hours before the last ones one entry is kept
     assert token.spent[-1].txid == txid(signed - 1).hex()
     assert [entry.txid for entry in token.spent].count("") <= 24
-    assert len(token.spent) <= SPENT_EACH_MAX + 25
+    assert len(token.spent) <= SPENT_EACH_MAX + 25 + SIGNED_MAX
     assert kept.book.spent(token) >= (signed - 1) * (limit // signed)
     assert len(written[-1]) * TOKENS_MAX < FILE_BYTES_MAX
     with pytest.raises(SpendingLimitError):
-        kept.book.reserve(spender, txid(signed), limit // 100, b"")
+        kept.book.reserve(spender, txid(2 * signed), limit // 100, b"")
     kept.clock.ms += SPENDING_DAY_MS
-    assert kept.book.spent(token) == 0
+    assert kept.book.spent(token) == SIGNED_MAX
+    gone = Chain(**{f"t{number}": 0 for number in range(signed, signed + SIGNED_MAX)})
+    kept.book.settle(spender, gone)
     kept.book.create("other", [Scope.SPEND])
     assert not any(token.spent for token in kept.book.tokens()), "what has expired is kept"
 

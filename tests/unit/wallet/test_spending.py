@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
     InsufficientFundsError,
@@ -17,6 +18,7 @@ from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
+from unchained.node.wallet.spending import SignedTransfers
 
 UNC = 10**8
 PAYEE = "lock:" + "11" * 32
@@ -29,8 +31,18 @@ class Counting:
         self.limit = limit
         self.counted: dict[bytes, int] = {}
         self.replaced: list[bytes] = []
+        self.handed_out: dict[bytes, bytes] = {}
 
-    def reserve(self, txid: bytes, amount: int, replaced: bytes = b"") -> bool:
+    def settle(self, signed: SignedTransfers) -> None:
+        for txid, coin_id in list(self.handed_out.items()):
+            if signed.left_ms(txid, coin_id) is not None:
+                del self.handed_out[txid]
+
+    def reserve(
+        self, txid: bytes, amount: int, replaced: bytes = b"", coin_id: bytes = b""
+    ) -> bool:
+        if coin_id:
+            self.handed_out[bytes(txid)] = coin_id
         if bytes(txid) in self.counted:
             return False
         spent = sum(self.counted.values())
@@ -118,6 +130,44 @@ def test_what_was_signed_before_counts_on_when_a_later_call_fails(purse: Purse) 
     with pytest.raises(InsufficientFundsError):
         sign_and_fail()
     assert counting.counted == before != {}
+
+
+def test_what_is_handed_out_is_told_from_what_is_sent_and_followed_until_it_has_left(
+    purse: Purse,
+) -> None:
+    counting = Counting()
+    with spending.limited_by(counting):
+        sent = purse.send(pay(purse, UNC // 10))
+        assert counting.handed_out == {}
+        kept, rival = (
+            purse.wallet.spender.pay([Payee(PAYEE, UNC // part, b"")], Fee(1), coins=[coin])
+            for part, coin in zip((10, 5), _free(purse)[:1] * 2, strict=True)
+        )
+        signed = purse.wallet.sign(kept.unsigned)
+        txid = SizedTransfer.of(signed.transfer()).txid
+        (coin,) = (spent.coin_id for spent in kept.unsigned.inputs)
+        assert counting.handed_out == {txid: coin}
+        assert purse.wallet.store.left_ms(txid, coin) is None
+        purse.chain.submit(signed.finish(purse.wallet.network).sized.raw)
+        purse.sync()
+        assert purse.wallet.store.left_ms(txid, coin) is None, "it waits still"
+        purse.chain.mine()
+        purse.sync()
+        at = purse.chain.packages[-1][1].anchor.header.time
+        assert purse.wallet.store.left_ms(txid, coin) == at
+        other = SizedTransfer.of(rival.unsigned.transfer()).txid
+        assert purse.wallet.store.left_ms(other, coin) == 0
+        spending.settle(purse.wallet.store)
+        assert counting.handed_out == {}
+    assert set(counting.counted) == {bytes(sent.txid), txid}
+
+
+def _free(purse: Purse) -> list[bytes]:
+    return [
+        coin.coin_id
+        for coin in purse.wallet.store.coins()
+        if coin.height is not None and not coin.leaving
+    ]
 
 
 def test_a_replacement_names_what_it_replaces(purse: Purse) -> None:

@@ -1,0 +1,39 @@
+"""What a signature takes out of a wallet, counted against the limit of whoever asks for it."""
+
+from __future__ import annotations
+
+from unchained.node.primitives.transfer import SizedTransfer
+from unchained.node.wallet import spending
+from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
+from unchained.node.wallet.unsigned import Unsigned
+from unchained.node.wallet.wallet_store import WalletStore
+
+
+def count(
+    unsigned: Unsigned,
+    store: WalletStore,
+    recogniser: Recogniser,
+    *,
+    replaces: bytes = b"",
+    handed_out: bool = False,
+) -> None:
+    """Count a transfer that is about to be signed: what it spends less what comes back to the
+    accounts of the wallet. `replaces` is the txid of the one whose place it takes; one that is not
+    sent at once but `handed_out` may be sent at any time.
+
+    Raises `SpendingLimitError`, `TooManySignedError`, `NoSuchCoinError` for a coin that is frozen.
+    """
+    if not spending.is_limited():
+        return
+    coins = [spent.coin_id for spent in unsigned.inputs]
+    store.check_not_frozen(coins)
+    sized = SizedTransfer.of(unsigned.transfer())
+    back = sum(
+        coin.value
+        for coin in recogniser.transfer(sized, None, 0).found
+        if coin.account != CONTRACT_ACCOUNT
+    )
+    spending.settle(store)
+    amount = max(sum(unsigned.values) - back, 0)
+    coin = store.first_known(coins) if handed_out else b""
+    spending.reserve(sized.txid, amount, replaces, coin)
