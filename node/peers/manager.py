@@ -360,9 +360,10 @@ class PeerManager:
 
     def _show_out_visitor(self) -> None:
         """Keep a visitor's place open for who comes next, whoever sits in the others."""
-        visitors = [peer.info for peer in self._peers.values() if peer.is_visitor]
+        visitors = [peer for peer in self._peers.values() if peer.is_visitor]
         if len(visitors) >= VISITORS_MAX:
-            self._peers[choose_visitor(visitors, self.settings.groups)].visit.cancel()
+            leaving = [it.info for it in visitors if it.greeted] or [it.info for it in visitors]
+            self._peers[choose_visitor(leaving, self.settings.groups)].visit.cancel()
 
     async def _give_place(self, visitor: _Peer) -> None:
         """Let a visitor that has sent its status stay, instead of another if there is one to go."""
@@ -385,8 +386,8 @@ class PeerManager:
             peer.poke = trio.Event()
             if await self._ask_status(peer):
                 if not peer.greeted:
-                    peer.greeted = True
                     await self._welcome(peer)
+                    peer.greeted = True
                 elif self._is_due(peer):
                     await self._ask_addresses(peer)
             elif peer.silent >= SILENT_POLLS:

@@ -30,9 +30,10 @@ from unchained.node.transport.contract import (
     PeerInfo,
 )
 
-VISITORS_MAX: Final = 4
+VISITORS_MAX: Final = 32
 """Inbound connections beyond the limit, for a moment: who joins through a node that is full
-learns addresses there, and goes on."""
+learns addresses there, and goes on. At the rate of handshakes (`HANDSHAKES_PER_S`) each of them has
+1.6 s before so many have come after it that it is the oldest: a status takes two round trips."""
 DEBT_MS_MAX: Final = 2_000.0
 """Verification in vain, in ms, that a group may cost before it is disconnected and banned."""
 DEBT_FORGIVEN_MS_PER_S: Final = 20.0

@@ -9,7 +9,7 @@ has had least goes first (start-time fair queuing: Goyal, Vin, Cheng 1996). So m
 no more than a few, and who was there before them, or asks for less than they get, does not wait.
 
 Each is owed its part of half of that, come what may. It may have saved `OWED_MAX` of it, and who
-connects its first piece of work: only by these is it more for all together.
+connects has `GREETING_WORK` to begin with: only by these is it more for all together.
 """
 
 from __future__ import annotations
@@ -35,7 +35,14 @@ DEBT_MAX: Final = INBOUND_WORK_PER_S
 """Units that they may together have had too many; what was more is nobody's debt."""
 OWED_MAX: Final = 2 << 20
 """Units by which a connection that had less than it is owed may be behind: 24 requests, which it
-may make at once. Who connects is owed none yet."""
+may make at once."""
+WORK_AT_ONCE: Final = 64 << 10
+"""Units after which other tasks get a turn, and others in the line theirs: 1 ms."""
+GREETING_WORK: Final = 3 * WORK_AT_ONCE
+"""Units that who connects is owed at once: it is asked and told what both are and how they stand.
+In a full house of many places it would have to wait seconds for what all others had before it. At
+the rate of handshakes that is at most a third of what there is, and half of that is owed to nobody.
+"""
 AHEAD_MAX: Final = 4 << 20
 """Units by which a connection that had more is at most held to be ahead."""
 WORK_PER_RPC: Final = 1024
@@ -57,8 +64,6 @@ WORK_PER_PING: Final = 8 << 10
 WORK_PER_REFUSAL: Final = 128 << 10
 """Units of a request that finds no place. It makes less work, but whoever goes on asking all the
 same shall have less than those who take what they asked for."""
-WORK_AT_ONCE: Final = 64 << 10
-"""Units after which other tasks get a turn, and others in the line theirs: 1 ms."""
 
 
 def work_of(rpc: Rpc, size: int) -> int:
@@ -153,7 +158,7 @@ class Pace:
     def __init__(self, pool: WorkPool | None) -> None:
         self._pool = pool
         self._bucket = TokenBucket(PEER_WORK_BURST, PEER_WORK_PER_S, -math.inf)
-        self._had = 0.0 if pool is None else pool.line_at(trio.current_time())
+        self._had = 0.0 if pool is None else pool.line_at(trio.current_time()) - GREETING_WORK
         self._untaken = 0
 
     async def spend(self, units: int) -> None:

@@ -106,6 +106,10 @@ class YamuxGuard:
         except FloodError as error:
             self.fault = FrameFaultError(Misbehaviour.STREAM_FLOOD, str(error))
             raise self.fault from None
+        except IOException:
+            # Many may end at the same time, and to clear one away is a piece of work.
+            await self.pace.turn()
+            raise
         if self._body:
             self._body -= len(data)
             return data

@@ -28,6 +28,7 @@ from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import ONION_VISITOR, network_group
 from unchained.node.transport.contract import BadAddressError
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_S
 from unchained.node.wire.messages import AddressesRequest, Status
 from unchained.storage import schema
 from unchained.storage.kv import Batch
@@ -500,14 +501,42 @@ async def test_who_says_nothing_in_the_places_of_visitors_keeps_nobody_out() -> 
         for ip in ("30.1.0.1", "31.1.0.1"):
             await Peer(world, ip, **through).start()
         await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
-        # An IPv6 /64 is one host.
+        # As many as an IPv6 /64, which is one host, and a /32 may have.
         for number in range(VISITORS_MAX):
-            ip = f"2a01::{number + 1}"
+            ip = f"2a0{number // 16}:1:1:{number // 4}::{number % 4 + 1}"
             mute = MemoryTransport(world.weather, ip, ip, structlog.get_logger())
             await world.nursery.start(mute.run)
             await mute.connect(hub.transport.address)
         late = await Peer(world, "32.1.0.1", **through).start()
         await world.until(late.manager.greeted, 5)
+
+
+async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -> None:
+    """As many as handshakes may begin, each from a network of its own."""
+    async with a_world() as world:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        for ip in ("30.1.0.1", "31.1.0.1"):
+            await Peer(world, ip, **through).start()
+        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        late = Peer(world, "32.1.0.1", **through)
+        world.weather.set_link(
+            late.transport.id, hub.transport.id, LinkModel(latency=0.15, jitter=0.0)
+        )
+
+        async def arrive() -> None:
+            for number in range(200):
+                ip = f"{40 + number // 100}.{number % 100}.0.1"
+                mute = MemoryTransport(world.weather, ip, ip, structlog.get_logger())
+                await world.nursery.start(mute.run)
+                world.nursery.start_soon(mute.connect, hub.transport.address)
+                await trio.sleep(1 / HANDSHAKES_PER_S)
+
+        world.nursery.start_soon(arrive)
+        await trio.sleep(3)
+        await late.start()
+        await world.until(late.manager.greeted, 3)
+        await world.until(lambda: len(hub.manager.greeted()) == 3, 1)
 
 
 async def test_who_is_shown_out_of_a_full_node_leaves_it_alone_for_longer_each_time() -> None:

@@ -8,7 +8,9 @@ import trio
 
 from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_S
 from unchained.node.transport.libp2p.pace import (
+    GREETING_WORK,
     INBOUND_WORK_BURST,
     INBOUND_WORK_PER_S,
     OWED_MAX,
@@ -90,8 +92,6 @@ async def test_who_asks_for_less_than_its_part_does_not_wait() -> None:
             nursery.start_soon(flood, Pace(pool), [0])
         await trio.sleep(5)
         modest, waited = Pace(pool), 0.0
-        # A newcomer is owed nothing: its first piece may have to wait for all others'.
-        await modest.spend(WORK_AT_ONCE)
         for _ in range(20):
             await trio.sleep(1.1 * WORK_AT_ONCE * (many + 1) / INBOUND_WORK_PER_S)
             began = trio.current_time()
@@ -115,14 +115,56 @@ async def test_who_was_there_before_a_flood_may_do_what_it_is_owed_at_once() -> 
         nursery.cancel_scope.cancel()
 
 
-async def test_who_connects_again_and_again_is_owed_nothing_each_time() -> None:
+async def test_a_newcomer_to_a_full_house_is_greeted_at_once() -> None:
+    places = 512
+    async with a_pool(places) as pool, trio.open_nursery() as nursery:
+        for _ in range(places - 1):
+            nursery.start_soon(flood, Pace(pool), [0])
+        await trio.sleep(10)
+        newcomer, began = Pace(pool), trio.current_time()
+        for _ in range(GREETING_WORK // WORK_AT_ONCE):
+            await newcomer.spend(WORK_AT_ONCE)
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
+
+
+async def test_those_who_come_as_often_as_they_may_have_no_more_done_than_there_is() -> None:
+    greeted = [0]
+
+    async def come_and_go(pool: WorkPool) -> None:
+        while True:
+            nursery.start_soon(greet, Pace(pool))
+            await trio.sleep(1 / HANDSHAKES_PER_S)
+
+    async def greet(pace: Pace) -> None:
+        for _ in range(GREETING_WORK // WORK_AT_ONCE):
+            await pace.spend(WORK_AT_ONCE)
+            greeted[0] += 1
+
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+        old = [[0] for _ in range(40)]
+        for done in old:
+            nursery.start_soon(flood, Pace(pool), done)
+        await trio.sleep(10)
+        before = sum(done for (done,) in old)
+        nursery.start_soon(come_and_go, pool)
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    assert greeted[0] * WORK_AT_ONCE <= 20 * INBOUND_WORK_PER_S / 3 + GREETING_WORK
+    stayed = sum(done for (done,) in old) - before
+    assert (stayed + greeted[0]) * WORK_AT_ONCE <= 20.5 * INBOUND_WORK_PER_S
+    # Those who stay are owed a half, as far as there are many of them.
+    assert stayed * WORK_AT_ONCE >= 20 * INBOUND_WORK_PER_S / 3
+
+
+async def test_who_connects_again_and_again_is_owed_a_greeting_and_no_more() -> None:
     async with a_pool() as pool, trio.open_nursery() as nursery:
         for _ in range(40):
             nursery.start_soon(flood, Pace(pool), [0])
         await trio.sleep(5)
         for _ in range(3):
             again, began = Pace(pool), trio.current_time()
-            for _ in range(4):
+            for _ in range(GREETING_WORK // WORK_AT_ONCE + 1):
                 await again.spend(WORK_AT_ONCE)
             assert trio.current_time() > began
         nursery.cancel_scope.cancel()
@@ -227,11 +269,11 @@ async def test_who_is_cancelled_in_the_line_leaves_it() -> None:
         pace, other = Pace(pool), Pace(pool)
         pool.spend(trio.current_time(), INBOUND_WORK_BURST + INBOUND_WORK_PER_S)
         with trio.move_on_after(0.5) as wait:
-            await pace.spend(WORK_AT_ONCE)
+            await pace.spend(GREETING_WORK + WORK_AT_ONCE)
         assert wait.cancelled_caught
-        nursery.start_soon(other.spend, WORK_AT_ONCE)
+        nursery.start_soon(other.spend, GREETING_WORK + WORK_AT_ONCE)
         with trio.fail_after(2):
-            await pace.spend(WORK_AT_ONCE)
+            await pace.spend(GREETING_WORK + WORK_AT_ONCE)
 
 
 async def test_who_was_held_back_works_in_a_turn_of_its_own() -> None:

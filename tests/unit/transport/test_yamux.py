@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 
 from unchained.node.transport.contract import Misbehaviour
@@ -57,6 +58,7 @@ class Link:
         self.sent = bytearray()
         self.closed = False
         self._in = bytearray()
+        self._is_cut = False
         self._news = trio.Event()
         self._emptied = trio.Event()
         link: Any = self
@@ -96,8 +98,15 @@ class Link:
             await self._emptied.wait()
         return trio.current_time() - began
 
+    def end(self) -> None:
+        """Let the peer be gone."""
+        self._is_cut = True
+        self._news.set()
+
     async def read(self, n: int) -> bytes:
         while len(self._in) < n:
+            if self._is_cut:
+                raise ConnectionClosedError("the peer is gone")
             self._emptied.set()
             self._news = trio.Event()
             await self._news.wait()
@@ -131,6 +140,37 @@ async def link(
         yield found
         await found.guard.close()
         nursery.cancel_scope.cancel()
+
+
+async def test_connections_that_end_together_are_cleared_away_one_in_a_turn() -> None:
+    """Of all others who are ready, none waits for two of them."""
+    budget, many = NodeBudget(), 40
+    turn, ended = 0, []
+
+    async def watch() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await trio.lowlevel.checkpoint()
+
+    async def run(one: Link) -> None:
+        await one.muxer.start()
+        ended.append(turn)
+
+    async with trio.open_nursery() as nursery:
+        links = [Link(budget, is_initiator=False) for _ in range(many)]
+        for one in links:
+            nursery.start_soon(run, one)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(watch)
+        await trio.lowlevel.checkpoint()
+        for one in links:
+            one.end()
+        while len(ended) < many:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    # Whether the watcher or one that ends comes first in a turn is not said.
+    assert all(later > earlier for earlier, later in zip(ended, ended[2:], strict=False))
 
 
 FRAMES = 5_000
