@@ -291,7 +291,8 @@ def prepare_data_dir(path: Path, *, owner: Callable[[], int] = os.geteuid) -> Pa
     except FileExistsError:
         raise BadDataDirectoryError(path, "is a file, expected a directory") from None
     except OSError as error:
-        raise BadDataDirectoryError(path, f"cannot be written: {error.strerror}") from None
+        what = "written" if path.exists() else "made"
+        raise BadDataDirectoryError(path, f"cannot be {what}: {error.strerror}") from None
     return path
 
 

@@ -113,13 +113,14 @@ def rename(
 ) -> None:
     found = node.call("wallet.rename", wallet=wallet, new_wallet=new_wallet)
     show_facts(node, found, wallet_facts)
-    for line in name_remarks(wallet, new_wallet):
+    for line in name_remarks(wallet, new_wallet, runs=not node.is_local):
         typer.echo(line, err=True)
 
 
-def name_remarks(gone: str, new: str | None) -> list[str]:
+def name_remarks(gone: str, new: str | None, *, runs: bool) -> list[str]:
     """Return what becomes of what goes by a wallet's name, once no wallet is called so any more but
-    perhaps `new`: commands that name no wallet mean one, and what is mined pays one."""
+    perhaps `new`: commands that name no wallet mean one, and what is mined pays one. `runs`: a node
+    does, which may be mining to it."""
     remarks = []
     if gone == DEFAULT_WALLET:
         remarks.append(
@@ -127,7 +128,8 @@ def name_remarks(gone: str, new: str | None) -> list[str]:
             f"that name, or {MINING_WALLET} while there is none"
         )
     if gone in (DEFAULT_WALLET, MINING_WALLET):
-        now = "" if new is None else f"what is mined to it goes to {new} until the node stops; "
+        stays = new is not None and runs
+        now = f"what is mined to it goes to {new} until the node stops; " if stays else ""
         remarks.append(
             f"warning: {now}from its next start the node mines to the wallet {DEFAULT_WALLET}, "
             f"else to {MINING_WALLET}, which it makes; `start --payout ADDRESS` says otherwise"
@@ -158,7 +160,7 @@ def delete(
             node.call("wallet.info", wallet=wallet)  # there may be none of that name
             raise CommandFailedError(f"not confirmed: --confirm {wallet} removes it for good")
         print_lost(node.call("wallet.delete", wallet=wallet, dry_run=True))
-        for line in name_remarks(wallet, None):
+        for line in name_remarks(wallet, None, runs=not node.is_local):
             typer.echo(line, err=True)
         confirm = ask_text("Type its name to delete it")
     found = node.call("wallet.delete", seconds=SLOW_ANSWER_S, wallet=wallet, confirm=confirm)

@@ -98,7 +98,11 @@ COMMANDS: Final[Mapping[str, Command]] = {
 """What the help lists. Only the modules of the command that is run are imported."""
 
 
-_SURPLUS: Final = re.compile(r"(unexpected extra arguments?) \(.*\)$")
+_SURPLUS: Final = re.compile(r"(unexpected extra argument)(?:\(s\)|s)? \(.*\)$")
+_NEGATIVE: Final = re.compile(r"-[0-9.].*")
+_FROM_FILES: Final = ("--mnemonic-file", "--file", "--passphrase-file")
+"""Options by which a command reads what is no argument, the likeliest first."""
+
 _NO_SUCH_COMMAND: Final = re.compile(r"No such command '([^']*)'")
 
 POW_BACKEND: Final = "UNCHAINED_POW_BACKEND"
@@ -189,10 +193,15 @@ def _report(error: Exception) -> int:
 def usage_line(error: Exception) -> str:
     """Return what was wrong with the command line, and where the right use is explained."""
     message = " ".join(str(getattr(error, "format_message", error.__str__)()).split())
-    # what stands where nothing belongs may be a secret: 24 words, a view key
-    message = _SURPLUS.sub(r"\1", message)
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else PROGRAM
+    if surplus := _SURPLUS.search(message):
+        # what stands where nothing belongs may be a secret: 24 words, a view key
+        options = {name for it in context.command.params for name in it.opts} if context else ()
+        ways = [way for way in _FROM_FILES if way in options]
+        message = surplus[1] + (f": expected {ways[0]} FILE" if ways else "")
+    elif _NEGATIVE.fullmatch(option := getattr(error, "option_name", None) or ""):
+        message = f"{option} is no option, and no number here is below 0"
     renamed = _renamed(error, command.removeprefix(PROGRAM).strip())
     if renamed is not None:
         return f'{renamed.named} "{renamed.old}" is called "{renamed.new}" (see {command} --help)'

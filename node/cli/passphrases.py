@@ -64,22 +64,18 @@ def read_passphrase(
         raise CommandFailedError(
             "no passphrase: use a terminal, --passphrase-file FILE or --passphrase-fd N"
         )
-    typed: str = typer.prompt(
-        what,
-        default="",
-        show_default=False,
-        hide_input=True,
-        confirmation_prompt=new,
-        value_proc=_not_empty,
-        err=True,
-    )
-    return typed
-
-
-def _not_empty(typed: str) -> str:
-    """Return what was typed. Raises `click.UsageError`, at which whoever typed is asked again."""
-    if not typed:
-        raise typer.BadParameter("expected a passphrase, got an empty line")
+    typed = ""
+    while not typed:
+        typed = typer.prompt(
+            what,
+            default="",
+            show_default=False,
+            hide_input=True,
+            confirmation_prompt=new,
+            err=True,
+        )
+        if not typed:
+            typer.echo("expected a passphrase, got an empty line", err=True)
     return typed
 
 

@@ -325,3 +325,23 @@ def test_who_waits_for_confirmations_is_left_with_how_it_stands(
     shown = screen.getvalue()
     assert "waits for an anchor" not in shown
     assert re.search(r"included [^\n]*3 of 3 confirmations\s*\S*\s*$", shown), shown
+
+
+def test_who_was_warned_before_he_agreed_is_not_warned_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, moved, err = said(
+        "wallet htlc claim", "y\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    assert (len(moved), err.count("the refund is near")) == (1, 1)
+
+
+def test_what_a_uri_asks_for_is_said_where_nobody_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(CASES, "wallet send", ("unchained:runc1abc?amount=1.5", "2"))
+    for option in ("--yes", "--dry-run"):
+        _, _, err = said(
+            "wallet send", "", option, tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+        )
+        assert "warning: the payment URI asks for 1.5 UNC, not 2" in err

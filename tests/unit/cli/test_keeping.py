@@ -73,3 +73,14 @@ def test_who_deletes_what_cannot_be_read_is_told_so(capsys: pytest.CaptureFixtur
     assert "cannot be read: its checksum is wrong" in said
     assert "24 words or a backup" in said
     assert "None" not in said
+
+
+def test_what_goes_by_a_name_is_said_once_the_name_is_gone() -> None:
+    default, mined = keeping.name_remarks("default", "main", runs=True)
+    assert "commands without --wallet mean that name, or mining" in default
+    assert "goes to main until the node stops" in mined
+    (mined,) = keeping.name_remarks("mining", "old", runs=False)
+    assert mined.startswith("warning: from its next start the node mines to the wallet default")
+    (default,) = keeping.name_remarks("main", "default", runs=True)
+    assert "commands without --wallet mean this wallet now" in default
+    assert not keeping.name_remarks("main", "other", runs=True)

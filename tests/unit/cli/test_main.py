@@ -497,3 +497,30 @@ def test_a_command_is_called_as_its_method() -> None:
         if SHORT.get(command, method) not in methods:
             astray.append(command)
     assert astray == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("wallet", "import-watch", "hot", "watch:abcd"), "argument: expected --file FILE"),
+        (("wallet", "restore", "abandon"), "argument: expected --mnemonic-file FILE"),
+        (("version", "abandon", "zoo"), "unexpected extra argument (see"),
+    ],
+)
+def test_what_stands_where_nothing_belongs_is_not_said_again(
+    capsys: Capture, words: tuple[str, ...], said: str
+) -> None:
+    assert main.run(list(words)) == main.WRONG_USE
+    err = capsys.readouterr().err
+    assert said in err
+    assert words[-1] not in err.partition("(see")[0]
+
+
+def test_a_negative_amount_is_called_that(capsys: Capture) -> None:
+    assert main.run(["wallet", "send", "x", "-1"]) == main.WRONG_USE
+    assert "-1 is no option, and no number here is below 0" in capsys.readouterr().err
+
+
+def test_a_directory_that_cannot_be_made_is_called_that(capsys: Capture) -> None:
+    assert main.run(["start", "--data-dir", "/proc/none"]) != 0
+    assert "cannot be made: No such file" in capsys.readouterr().err

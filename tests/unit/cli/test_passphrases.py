@@ -9,7 +9,7 @@ import pytest
 import typer
 
 from tests.framework.command_walk import all_commands
-from unchained.node.cli import main
+from unchained.node.cli import main, passphrases
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.passphrases import VARIABLE
 from unchained.node.rpc.core.errors import WalletRefusedError
@@ -154,3 +154,13 @@ def test_a_short_new_one_is_warned_of(
         # what a backup already has is not chosen here
         warned = "is soon guessed" in capsys.readouterr().err
         assert warned == (is_short and words != "wallet restore-backup")
+
+
+def test_an_empty_line_is_asked_again_with_the_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["", "", "long enough", "long enough"])
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("getpass.getpass", lambda _: next(typed))
+    assert passphrases.new_passphrase(False, None, None) == "long enough"
+    assert "expected a passphrase, got an empty line" in capsys.readouterr().err

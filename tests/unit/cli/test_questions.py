@@ -28,3 +28,16 @@ def test_nothing_typed_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     with pytest.raises(typer.Abort):
         ask_text("Name")
+
+
+def test_what_is_said_after_a_question_that_is_broken_off_begins_a_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Keyboard(io.StringIO):
+        def readline(self, *_: object) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Keyboard())
+    with pytest.raises(KeyboardInterrupt):
+        ask_yes("Send it?")
+    assert capsys.readouterr().err == "Send it? [y/N]: \n"

@@ -81,7 +81,7 @@ def test_pays_every_kind_of_payee() -> None:
         ),
         (Payee(ADDRESS, 2**63, b""), "UNC is too large: expected at most 92233720368.54775807"),
         (Payee(PAYCODE, 5_000, b"x" * 248), "at most 247"),
-        (Payee(ADDRESS, 5_000, b"x"), "only a payment to a paycode"),
+        (Payee(ADDRESS, 5_000, b"x"), "only a paycode can be paid with a memo"),
         (Payee(ADDRESS[:-1] + "q", 5_000, b""), "checksum"),
         (Payee(PAYCODE[:-1] + "!", 5_000, b""), "base64url"),
         (Payee("contract:AAAA", 5_000, b""), "contract"),
