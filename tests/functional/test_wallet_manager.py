@@ -821,6 +821,16 @@ async def test_who_unlocks_for_himself_locks_nobody_else_out(tmp_path: Path) -> 
         assert not held.locked
         await trio.sleep(31)
         assert held.locked
+        # who needs it longest, and is done, leaves it to the deadlines of the others
+        await wallets.unlock("a", "pass", 604_800, "service")
+        await trio.sleep(1)
+        await wallets.unlock("a", "pass", 10)
+        await trio.sleep(1)
+        wallets.lock("a", "service")
+        await trio.sleep(8)
+        assert not held.locked
+        await trio.sleep(2)
+        assert held.locked
         # who locks it by hand locks everybody out
         for name in ("one", "two"):
             await wallets.unlock("a", "pass", 60, name)
