@@ -857,7 +857,7 @@ async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(room.check_passphrase, Secret("pass"), "a")
             try:
-                await trio.to_thread.run_sync(began.wait, 60)
+                assert await trio.to_thread.run_sync(began.wait, 60)
                 assert not node.wallets._open["a"].turn.locked()
             finally:
                 let_go.set()
@@ -883,7 +883,7 @@ async def test_a_wallet_is_followed_while_it_is_sealed_anew(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.wallets.reseal, "a", how)
             try:
-                await trio.to_thread.run_sync(began.wait, 60)
+                assert await trio.to_thread.run_sync(began.wait, 60)
                 assert (await node.wallets.call("a", Wallet.balance)).on_chain
                 # what it was worked out of is no more: it is worked out again
                 held = node.wallets.wallet("a")
