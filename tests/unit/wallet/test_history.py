@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.framework.vectors import VECTORS
-from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
 from unchained.node.wallet import event_records, user_records
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import EventsForgottenError, NothingKnownError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import HistoryFilter
-from unchained.node.wallet.keystore import Keystore, SpendSecret
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.orders import note_signed
 from unchained.node.wallet.payee_book import PayeeBook
 from unchained.node.wallet.records import HistoryEntry, HistoryKind, HistoryStatus, Payee
@@ -159,6 +160,38 @@ def test_what_is_sent_of_a_contract_for_others_is_no_payment_of_nothing() -> Non
             (stranger, UNC // 8, "baker")
         ]
         chain.mine()
+
+
+def test_a_wallet_that_noted_it_as_a_payment_of_nothing_calls_it_what_it_is(
+    tmp_path: Path,
+) -> None:
+    chain = WalletChain()
+    save_new(Keystore.create(REG, new_secret(), "pass", cost=CHEAP), tmp_path, "w")
+    wallet = Wallet.open(tmp_path, "w", REG)
+    wallet.unlock("pass")
+    a, b = Purse(chain, cheap_wallet()), Purse(chain, wallet)
+    shared = multisig(REG, 1, [a.wallet.address(), b.wallet.address()])
+    b.wallet.add_contract(shared, 0)
+    chain.grow(3, a.mine_to, b.mine_to)
+    sync(a, b)
+    a.pay(shared.to_text(), UNC // 2)
+    chain.mine()
+    sync(a, b)
+    payment = b.pay(a.wallet.paycode(), UNC // 4)
+    stranger = Payee(cheap_wallet("stranger").address(), UNC // 8, b"")
+    sent = b.send(b.wallet.spender.from_contract(shared, Fee(1), payees=[stranger]))
+    chain.mine()
+    b.sync()
+    last = wallet.events.last
+    for txid in (sent.txid, payment.txid):
+        wallet.store.run("UPDATE history SET kind = ? WHERE key = ?", HistoryKind.PAID, txid)
+    wallet.close()
+    again = Wallet.open(tmp_path, "w", REG)
+    kinds = {found.key: found.kind for found in again.history()}
+    assert kinds[sent.txid] is HistoryKind.CONTRACT
+    assert kinds[payment.txid] is HistoryKind.PAID
+    assert again.events.last == last
+    again.close()
 
 
 def test_what_a_reorganisation_undoes_is_told_and_told_again_when_it_comes_back() -> None:
