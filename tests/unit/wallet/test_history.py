@@ -19,7 +19,14 @@ from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.orders import note_signed
 from unchained.node.wallet.payee_book import PayeeBook
-from unchained.node.wallet.records import HistoryEntry, HistoryKind, HistoryStatus, Payee
+from unchained.node.wallet.records import (
+    HistoryEntry,
+    HistoryKind,
+    HistoryStatus,
+    OutgoingNote,
+    Payee,
+    PaymentSecret,
+)
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
 
@@ -133,6 +140,45 @@ def test_who_prepared_or_signed_what_others_send_knows_whom_it_pays(
     kept = watch.wallet.store.rows("SELECT count(*) FROM labels WHERE kind = 'payees'")[0][0]
     assert 2 < kept <= 2 + 3
     assert entry(watch, proven.sized.txid).payees
+
+
+def test_of_what_nobody_has_sent_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_records, "UNSENT_KEPT", 3)
+    store = cheap_wallet().store
+    note = OutgoingNote((Payee("unc1somebody", 5, b""),), None)
+    first, *others = (bytes([number]) * 32 for number in (9, 4, 7, 2, 8))
+    store.keep_payees(first, note)
+    for txid in others:
+        # what waits for its signers comes back, each time that one has signed
+        store.keep_payees(txid, note)
+        store.keep_payees(first, note)
+    kept = [txid for txid in (first, *others) if store.kept_payees(txid)]
+    assert kept == [first, *others[-2:]]
+
+
+def test_what_names_whom_a_transfer_pays_is_kept_before_what_names_locks() -> None:
+    store = cheap_wallet().store
+    paycode = Payee("unc1somebody", 5, b"rent", "landlord")
+    poor = OutgoingNote((Payee("lock:" + "11" * 32, 5, b""),), None)
+    rich = OutgoingNote((paycode,), None, (PaymentSecret(0, bytes(32)),))
+    for note in (poor, rich, poor):
+        store.keep_payees(b"t" * 32, note)
+    kept = store.kept_payees(b"t" * 32)
+    assert kept is not None
+    assert (kept.payees, kept.secrets) == (rich.payees, rich.secrets)
+
+
+def test_what_was_kept_without_an_order_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_records, "UNSENT_KEPT", 2)
+    store = cheap_wallet().store
+    note = OutgoingNote((Payee("unc1somebody", 5, b""),), None)
+    old, *others = (bytes([number]) * 32 for number in (9, 4, 7))
+    store.run("INSERT INTO labels VALUES (?, ?, ?)", "payees", old, store.sealer.seal(note, old))
+    assert store.kept_payees(old) is not None
+    for txid in others:
+        store.keep_payees(txid, note)
+    assert store.kept_payees(old) is None
+    assert all(store.kept_payees(txid) for txid in others)
 
 
 def test_what_is_sent_of_a_contract_for_others_is_no_payment_of_nothing() -> None:
