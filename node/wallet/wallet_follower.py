@@ -485,6 +485,8 @@ class WalletFollower:
             entry.locks += 1
         else:
             entry.release(holder)
+        # what is left may end sooner than what has gone
+        self._deadlines_changed.set()
 
 
 def _events_since(sequence: int, wallet: Wallet) -> list[WalletEvent]:
