@@ -485,7 +485,7 @@ class WalletFollower:
             entry.locks += 1
         else:
             entry.release(holder)
-        # what is left may end sooner than what has gone
+        # those who are left may need it for less long
         self._deadlines_changed.set()
 
 

@@ -14,7 +14,6 @@ from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
     FeeAboveMaxError,
-    HighFeeError,
     InsufficientFundsError,
     NothingToDoError,
     WalletLockedError,
@@ -247,7 +246,7 @@ def test_what_is_gathered_takes_no_more_coins_than_were_agreed_to() -> None:
             ]
             assert sum(step.unsigned.fee for step in found) <= shown - spare
         # where that leaves nothing, there would be something to do for more
-        with pytest.raises(FeeAboveMaxError, match="more than the 0.00000001 agreed to"):
+        with pytest.raises(FeeAboveMaxError, match=r"more than the 0\.00000001 agreed to"):
             plan(wallet, msgspec.structs.replace(order, fee=_agreed(order.fee, 1)), 0)
     alone = ConsolidationOrder(_agreed(Fee(2), 1), below=1)
     with pytest.raises(NothingToDoError):
