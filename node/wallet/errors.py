@@ -335,10 +335,12 @@ class FeeAboveMaxError(SpendingError):
     word = "FEE_ABOVE_MAX"
     untold = "it takes a higher fee than was agreed to"
 
-    def __init__(self, fee: int, most: int) -> None:
+    def __init__(self, fee: int, most: int, joined: int = 0) -> None:
+        out = f"; transfers that join coins for it are sent already: {joined}" if joined else ""
         super().__init__(
-            f"it takes a fee of {shortest(fee)} UNC, more than the {shortest(most)} agreed to"
+            f"it takes a fee of {shortest(fee)} UNC, more than the {shortest(most)} agreed to{out}"
         )
+        self.fee, self.most = fee, most
 
 
 class InsufficientFundsError(SpendingError):

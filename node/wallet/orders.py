@@ -179,10 +179,15 @@ class _PlannedError(Exception):
 
 
 def carry_out(
-    wallet: Wallet, order: SpendingOrder, now_ms: int, request: Request | None = None
+    wallet: Wallet,
+    order: SpendingOrder,
+    now_ms: int,
+    request: Request | None = None,
+    joined: Sequence[Outgoing] = (),
 ) -> list[Noted]:
     """Make, sign and note what an order takes, all of it or nothing, in the order in which it is to
-    be sent; the last one is noted under the request. Raises `FeeAboveMaxError`, and what making and
+    be sent; the last one is noted under the request. What has `joined` coins for it before, and
+    is sent, counts as well for what was agreed to. Raises `FeeAboveMaxError`, and what making and
     signing it does."""
     spending.settle(wallet.store)
     with wallet.store.transaction():
@@ -190,7 +195,8 @@ def carry_out(
         prepared = _joined(wallet, order, lambda one: noted.append(note(wallet, one, now_ms)))
         prepared = [told_if_paid(wallet.store, wallet.network, step) for step in prepared]
         noted += [note(wallet, step, now_ms) for step in prepared]
-        order.fee.check_most(sum(step.outgoing.fee for step in noted))
+        paid = sum(known.fee for known in joined)
+        order.fee.check_most(paid + sum(step.outgoing.fee for step in noted))
         if request is not None:
             wallet.store.put_request(request.id, request.digest, noted[-1].outgoing.txid)
     return noted

@@ -15,6 +15,7 @@ from unchained.node.consensus.policy import MIN_FEE_RATE
 from unchained.node.primitives.types import Txid
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
+    FeeAboveMaxError,
     NoSuchTransferError,
     StillWaitingError,
     TransferRefusedError,
@@ -244,15 +245,20 @@ class WalletSender(WalletKeeper):
     ) -> Outgoing:
         """Make, sign and note what an order takes in one piece of work, then send it."""
         now_ms = self._clock.now_ms()
+        joined: list[Outgoing] = []
 
         def work(wallet: Wallet) -> tuple[list[Noted], Outgoing | None]:
             known = None if request is None else made_before(wallet, request)
-            return ([], known) if known else (carry_out(wallet, order, now_ms, request), None)
-
-        joined: list[Txid] = []
+            if known is not None:
+                return [], known
+            return carry_out(wallet, order, now_ms, request, joined), None
 
         async def send(entry: OpenWallet) -> Outgoing:
-            noted, known = await self._on(entry, work)
+            try:
+                noted, known = await self._on(entry, work)
+            except FeeAboveMaxError as error:
+                # whoever agreed to less has paid for what went out before the chain went on
+                raise FeeAboveMaxError(error.fee, error.most, len(joined)) from None
             if known is not None:
                 # in case that whoever asked first gave up before it was sent
                 self._hurry(entry)
@@ -262,7 +268,7 @@ class WalletSender(WalletKeeper):
         return await self._on_present_chain(name, send)
 
     async def _submit_all(
-        self, entry: OpenWallet, noted: Sequence[Noted], joined: list[Txid]
+        self, entry: OpenWallet, noted: Sequence[Noted], joined: list[Outgoing]
     ) -> Outgoing:
         """Send transfers of which each may spend what those before bring; return the last. Those
         that go before it are added to `joined` as they are taken."""
@@ -274,9 +280,9 @@ class WalletSender(WalletKeeper):
                 for unsent in reversed(noted[at + 1 :]):
                     await self._forget(entry, unsent.outgoing.txid)
                 raise
-            joined.append(outgoing.txid)
+            joined.append(outgoing)
         joined.pop()
-        return msgspec.structs.replace(outgoing, joined=tuple(joined))
+        return msgspec.structs.replace(outgoing, joined=tuple(it.txid for it in joined))
 
     async def _submit(self, entry: OpenWallet, noted: Noted) -> Outgoing:
         outgoing = noted.outgoing

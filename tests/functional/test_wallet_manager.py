@@ -31,6 +31,7 @@ from unchained.node.wallet import plan, scanner, spender
 from unchained.node.wallet.contracts import Contract, hash_time_lock
 from unchained.node.wallet.errors import (
     BadBirthError,
+    FeeAboveMaxError,
     InsufficientFundsError,
     NoSuchTransferError,
     NoSuchWalletError,
@@ -50,6 +51,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret
 from unchained.node.wallet.link import ChainLink, ChainTip, WaitingBids
+from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.records import OutgoingState, Payee
 from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.unsigned import Unsigned
@@ -721,6 +723,47 @@ async def test_joining_that_the_node_refuses_frees_all(
         assert len(sent.joined) >= 1
         await node.mine()
         assert await balance(node, "b") == 5 * UNC
+
+
+class JoinedInVain(Refuses):
+    """A link on which the chain goes on after the first transfer, whose coins are kept back then:
+    what spends them is refused."""
+
+    def __init__(self, node: WalletNode) -> None:
+        super().__init__(node.wallets._link, 1)
+        self._node = node
+
+    async def submit(self, transfer: bytes | ProvenTransfer) -> bool:
+        if not self._left:
+            self._left = 10
+            store = self._node.wallets.wallet("a").store
+            for coin in store.coins():
+                if coin.value > UNC:
+                    store.freeze(coin.coin_id, frozen=True)
+            await self._node.mine(1)
+            raise TransferRefusedError("FEE_MISMATCH", "as the chain was for a moment")
+        return await super().submit(transfer)
+
+
+async def test_what_joins_coins_and_is_sent_counts_for_what_was_agreed_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (plan, spender):
+        monkeypatch.setattr(module, "MAX_INPUTS", 3)
+    async with wallet_node(tmp_path).running() as node:
+        await wallet(node, "a", 8)
+        await wallet(node, "b")
+        to = (Payee(node.wallets.wallet("b").address(), 7 * UNC // 2, b""),)
+        planned = await node.wallets.plan("a", PaymentOrder(to, Fee(1)))
+        agreed = sum(step.unsigned.fee for step in planned)
+        assert len(planned) == 2
+        with monkeypatch.context() as patch:
+            patch.setattr(node.wallets, "_link", JoinedInVain(node))
+            with pytest.raises(FeeAboveMaxError, match=r"agreed to; .* sent already: 1$") as caught:
+                await node.wallets.send("a", to, Fee(1, most=agreed))
+        (joined,) = (it for it in await node.wallets.call("a", lambda w: w.store.all_outgoing()))
+        assert caught.value.fee == joined.fee + agreed
+        assert await node.wallets.send("a", to, Fee(1, most=agreed))
 
 
 async def test_the_fee_is_by_default_the_estimate_for_two_anchors(
