@@ -901,7 +901,7 @@ async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
             nursery.start_soon(room.check_passphrase, Secret("pass"), "a")
             try:
                 assert await trio.to_thread.run_sync(began.wait, 60)
-                assert not node.wallets._open["a"].turn.locked()
+                assert (await node.wallets.call("a", Wallet.balance)).on_chain
             finally:
                 let_go.set()
         assert (await room.mnemonic(Secret("pass"), "a")).words
