@@ -133,7 +133,7 @@ class LongSync:
             best = max(scans, key=lambda scan: scan.gain)
             if best.gain <= 0:
                 return why if best.is_cut else LITTLE_WORK
-            if best.is_empty:
+            if best.is_empty or await self._is_here(best):
                 # All of it that holds is here, and no other has more work.
                 return why
             failure = await self._try(best, scans, seen)
@@ -223,6 +223,11 @@ class LongSync:
                 break
         return height
 
+    async def _is_here(self, scan: HeaderScan) -> bool:
+        """Return whether all of a scanned chain has been connected: what counts counts with all
+        that it grows from."""
+        return await self._count_sound([CoinId(scan.tip)]) == 1
+
     async def _count_sound(self, ids: list[CoinId]) -> int:
         """Return how many of some anchors, the lowest, count here and are not dead."""
         _, standings = await self._chain.queries.header_page(None, ids)
@@ -294,7 +299,8 @@ class LongSync:
                 await self._downloader.fetch(lead.peer, held, trusted)
                 await self._check_connected(lead.peer, held)
                 held = []
-        lead.check_word_kept(walk)
+        known = {tip for tip in lead.tips if await self._count_sound([tip])}
+        lead.check_word_kept(walk, known)
 
     async def _next_page(self, walk: HeaderWalk, lead: HeaderLead, seen: Seen) -> Anchors:
         """Return the next headers of whoever leads; one that does not keep pace is replaced."""
