@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from tests.framework.attacks import Attacker
-from tests.framework.simulation.simnet import SimNet, SimNode, simulate
+from tests.framework.simulation.simnet import SimNet, SimNode, simulate, solve
 from tests.simulation.test_network_sync import newcomer_of, old_nodes, until_synced
 from unchained.node.peers.reputation import Reputation
 from unchained.node.primitives.types import CoinId
@@ -78,6 +79,22 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float, met: trio.Event) 
     monkeypatch.setattr(HeaderSource, "headers_above", headers_above)
 
 
+class Misleader(Promiser):
+    """Asked again for headers that it has shown, it gives one with a wrong target instead."""
+
+    async def know(self, node: SimNode) -> None:
+        """Take over the chain of a node, and make the wrong header."""
+        await super().know(node)
+        anchor, body = self._chain[0]
+        header = msgspec.structs.replace(anchor.header, target=anchor.header.target // 2)
+        self._wrong = wire.AnchorHeader.of(solve(header, self.net.params, grade=True), body)
+
+    def _headers(self, payload: bytes) -> bytes:
+        rounds = self.rounds
+        answer = super()._headers(payload)
+        return answer if self.rounds == rounds else wire.HEADERS_EXCHANGE.answer((self._wrong,))
+
+
 async def newcomer_with(net: SimNet, promiser: Promiser) -> SimNode:
     """Return a newcomer that knows three honest nodes and, first, a promiser."""
     nodes = await old_nodes(net, 3, ANCHORS)
@@ -131,6 +148,21 @@ async def test_headers_that_are_shown_and_not_given_stop_no_sync(
         assert promiser.rounds == 1
         assert (promiser.transport.id, BROKEN_WORD_PRICE_MS) in charged
         assert {peer for peer, ms in charged if ms} == {promiser.transport.id}
+
+
+async def test_a_wrong_header_given_afterwards_counts_against_its_giver_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met = trio.Event()
+    slow_down(monkeypatch, 0.1, met)
+    charged = charges(monkeypatch)
+    async with simulate(11) as net:
+        misleader = Misleader(net)
+        misleader.met = met
+        newcomer = await newcomer_with(net, misleader)
+        await until_whole(net, newcomer, 60)
+        assert misleader.rounds == 1
+        assert {peer for peer, _ in charged} == {misleader.transport.id}
 
 
 async def test_few_headers_shown_at_once_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
