@@ -42,6 +42,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.new_wallet import STORE_SUFFIX, free_path
+from unchained.node.wallet.scanner import RESCAN_NEXT
 from unchained.node.wallet.stored_values import check_values, told_as_damage
 from unchained.node.wallet.unsigned import UnsignedPayee
 from unchained.node.wallet.user_records import UNCONFIRM
@@ -183,7 +184,11 @@ def _leave_to_the_chain(wallet: Wallet) -> None:
     chain includes is found there."""
     store = wallet.store
     made = store.all_outgoing()
+    first = _first_height(wallet)
     store.forget_chain()
+    if first is not None and first < wallet.keystore.birth:
+        # that a rescan found, or was about to: the chain is followed from the birth on
+        wallet.rescan(first)
     for known in made:
         wallet.record(
             SizedTransfer.from_bytes(known.raw, known.wid),
@@ -195,6 +200,12 @@ def _leave_to_the_chain(wallet: Wallet) -> None:
         )
     store.put_states(made)
     wallet.events.rename()
+
+
+def _first_height(wallet: Wallet) -> int | None:
+    """Return the first height of which the wallet has something, or where it reads again."""
+    heights = [wallet.store.first_height(), wallet.store.number(RESCAN_NEXT)]
+    return min((height for height in heights if height is not None), default=None)
 
 
 def write_backup(wallet: Wallet, path: Path) -> int:

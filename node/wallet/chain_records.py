@@ -155,6 +155,16 @@ class ChainRecords(UserRecords):
         """Mark all invoices: how they stand is worked out anew."""
         self.run("INSERT INTO dirty_tags SELECT tag FROM invoices")
 
+    def first_height(self) -> int | None:
+        """Return the height of the first coin that came, or transfer that was sent; None where the
+        chain has neither."""
+        rows = self.rows(
+            """SELECT min(height) FROM (SELECT min(height) AS height FROM coins
+               UNION ALL SELECT min(height) FROM outgoing)"""
+        )
+        found: int | None = rows[0][0]
+        return found
+
     def forget_chain(self) -> None:
         """Forget what the chain can tell, the log of it included, and keep what the user did: what
         transfers of the wallet spend is theirs to say."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -26,6 +26,7 @@ from unchained.node.wallet import spending
 from unchained.node.wallet.contracts import Contract
 from unchained.node.wallet.errors import (
     ContractError,
+    HighFeeError,
     InsufficientFundsError,
     NoSuchCoinError,
 )
@@ -131,25 +132,41 @@ def worth_contesting(
     coins: Sequence[WalletCoin], rivals: Rivals, fee_of: Callable[[Sequence[WalletCoin]], float]
 ) -> list[WalletCoin]:
     """Return those of some coins that bring most together, `fee_of` being what spending some of
-    them costs: who spends a small coin for a high fee keeps nobody from the others."""
+    them costs, infinite where that must not be paid: who spends a small coin for a high fee keeps
+    nobody from the others. All of them where none brings anything."""
     value = {coin.coin_id: coin.value for coin in coins}
     contested: dict[Txid, set[CoinId]] = {}
     for coin_id, txid in rivals.spends:
         if coin_id in value:
             contested.setdefault(txid, set()).add(coin_id)
 
-    def gain(some: Sequence[WalletCoin]) -> float:
-        return sum(coin.value for coin in some) - fee_of(some)
+    def gain(left: Collection[Txid]) -> float:
+        some = _without(coins, contested, left)
+        return sum(coin.value for coin in some) - fee_of(some) if some else 0
 
-    chosen = list(coins)
-    for txid in sorted(
+    ascending = sorted(
         contested, key=lambda txid: (sum(value[spent] for spent in contested[txid]), txid)
-    ):
-        without = [coin for coin in chosen if coin.coin_id not in contested[txid]]
+    )
+    left: list[Txid] = []
+    best = gain(left)
+    for txid in ascending:
+        without = gain([*left, txid])
         # of more than are replaced at a time, those who spend least are left alone first
-        if without and (gain(chosen) == -math.inf or gain(without) > gain(chosen)):
-            chosen = without
-    return chosen
+        if best == -math.inf or without > best:
+            left, best = [*left, txid], without
+    # who was left alone before the one whose fee must not be paid may be worth it without him
+    for txid in reversed(left):
+        others = [other for other in left if other != txid]
+        if (with_it := gain(others)) > best:
+            left, best = others, with_it
+    return _without(coins, contested, left) or list(coins)
+
+
+def _without(
+    coins: Sequence[WalletCoin], contested: Mapping[Txid, set[CoinId]], left: Collection[Txid]
+) -> list[WalletCoin]:
+    gone = set[CoinId]().union(*(contested[txid] for txid in left))
+    return [coin for coin in coins if coin.coin_id not in gone]
 
 
 @told_as_damage()
@@ -307,7 +324,16 @@ class ContractSpender(Spender):
         def fee_of(coins: Sequence[WalletCoin]) -> float:
             size = sizes.bare + sizes.per_input * len(coins) + sizes.change
             asked = costs.bare + costs.per_input * len(coins) + costs.change
-            return max(asked, rivals.least_fee(coins, size))
+            least = rivals.least_fee(coins, size)
+            if least == math.inf:
+                return least
+            paid = max(asked, int(least))
+            bid = fee if paid == asked else msgspec.structs.replace(fee, exact=paid)
+            try:
+                bid.check_high(paid, size, sum(coin.value for coin in coins) - paid)
+            except HighFeeError:
+                return math.inf
+            return paid
 
         coins: Sequence[WalletCoin] = self._contract_coins(contract, costs, named, rivals.coins)
         if named is None:

@@ -58,14 +58,14 @@ class OpenWallet:
 
     def hold(self, secret: SpendSecret, holder: str, until: float) -> None:
         """Let it sign until then for one of those who need it, each under a name of his own."""
-        self._held = {name: at for name, at in self._held.items() if at > trio.current_time()} | {
-            holder: until
-        }
+        self._drop_expired()
+        self._held[holder] = until
         self.wallet.hold_secret(secret)
 
     def release(self, holder: str) -> None:
         """Let it sign for one of them no longer; it is locked if nobody else needs it."""
         self._held.pop(holder, None)
+        self._drop_expired()
         if not self._held:
             self.wallet.lock()
 
@@ -73,6 +73,10 @@ class OpenWallet:
         """Drop its spend keys, whoever needs it."""
         self._held.clear()
         self.wallet.lock()
+
+    def _drop_expired(self) -> None:
+        now = trio.current_time()
+        self._held = {name: until for name, until in self._held.items() if until > now}
 
     def tell(self) -> None:
         """Wake whoever follows its log, if there is something new."""

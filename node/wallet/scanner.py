@@ -46,9 +46,11 @@ QUIET_EVENTS: Final = 1_000
 EXTRA_ANCHORS: Final = 64
 """Ids kept beyond the deepest reorganisation that a node makes by itself."""
 
+RESCAN_NEXT: Final = "rescan next"
+"""The number in a wallet's store that says at which height a rescan goes on."""
+
 _EVENTS: Final = "events"
 _RESCAN_FROM: Final = "rescan from"
-_RESCAN_NEXT: Final = "rescan next"
 
 
 class ScanStep(msgspec.Struct, frozen=True):
@@ -92,28 +94,28 @@ class Scanner:
             self._birth - 1 if last is None else last[0],
             _tip_height(view),
             self._store.number(_RESCAN_FROM),
-            self._store.number(_RESCAN_NEXT),
+            self._store.number(RESCAN_NEXT),
         )
 
     def rescan(self, height: int) -> None:
         """Read again from a height on, beside following the chain; what reads again already and
         comes there yet goes on as it is, or what lies below would be left out."""
         with self._store.transaction():
-            running = self._store.number(_RESCAN_NEXT)
+            running = self._store.number(RESCAN_NEXT)
             if running is not None and running <= height:
                 return
             self._store.put_number(_RESCAN_FROM, max(height, 0))
-            self._store.put_number(_RESCAN_NEXT, max(height, 0))
+            self._store.put_number(RESCAN_NEXT, max(height, 0))
 
     def cancel_rescan(self) -> None:
         """Give up reading again. What it has found stays."""
-        if self._store.number(_RESCAN_NEXT) is not None:
+        if self._store.number(RESCAN_NEXT) is not None:
             self._end_rescan()
 
     def _end_rescan(self) -> None:
         with self._store.transaction():
             self._store.put_number(_RESCAN_FROM, None)
-            self._store.put_number(_RESCAN_NEXT, None)
+            self._store.put_number(RESCAN_NEXT, None)
             # what waits was read before these coins, and those of further accounts, were known
             self._store.put_number(_EVENTS, None)
             self._store.work_out_invoices()
@@ -164,20 +166,20 @@ class Scanner:
             self._birth - 1,
         )
         self._store.rewind(fork)
-        again = self._store.number(_RESCAN_NEXT)
+        again = self._store.number(RESCAN_NEXT)
         if again is not None and again > fork:
-            self._store.put_number(_RESCAN_NEXT, max(fork + 1, 0))
+            self._store.put_number(RESCAN_NEXT, max(fork + 1, 0))
         return last[0] - fork
 
     def _read_again(self, view: Reader, tip_height: int) -> int:
-        first = self._store.number(_RESCAN_NEXT)
+        first = self._store.number(RESCAN_NEXT)
         if first is None:
             return 0
         anchors = self._read(view, first, tip_height, follow=False)
         if first + anchors > tip_height:
             self._end_rescan()
         else:
-            self._store.put_number(_RESCAN_NEXT, first + anchors)
+            self._store.put_number(RESCAN_NEXT, first + anchors)
         return anchors
 
     def _read(self, view: Reader, first: int, tip_height: int, *, follow: bool) -> int:

@@ -485,6 +485,8 @@ class WalletFollower:
             entry.locks += 1
         else:
             entry.release(holder)
+        # those who are left may need it for less long
+        self._deadlines_changed.set()
 
 
 def _events_since(sequence: int, wallet: Wallet) -> list[WalletEvent]:

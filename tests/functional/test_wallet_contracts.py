@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,13 +14,19 @@ from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import DUST
 from unchained.node.crypto.addresses import address_lock, decode_address
 from unchained.node.primitives.transfer import Output, Transfer
+from unchained.node.primitives.types import CoinId, Lock, Txid
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.methods.contracts import ContractRoom
-from unchained.node.wallet.contract_spender import REFUND_NEAR_ANCHORS, Race, Rivals
+from unchained.node.wallet.contract_spender import (
+    REFUND_NEAR_ANCHORS,
+    Race,
+    Rivals,
+    worth_contesting,
+)
 from unchained.node.wallet.contracts import HashTimeLock, hash_time_lock
 from unchained.node.wallet.errors import ContractError, HighFeeError, StoreDamagedError
 from unchained.node.wallet.fee import Fee
-from unchained.node.wallet.records import Outgoing, OutgoingState, Payee
+from unchained.node.wallet.records import Origin, Outgoing, OutgoingState, Payee, WalletCoin
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
@@ -289,6 +297,70 @@ async def test_who_spends_a_small_coin_for_a_high_fee_keeps_nobody_from_the_othe
         await node.mine(1)
         held = await node.wallets.call("bob", lambda bob: bob.balance().confirmed)
         assert held == UNC - claimed.fee
+
+
+def contested(coin: str, value: int) -> WalletCoin:
+    return WalletCoin(
+        CoinId(coin.encode()), -1, Origin.ADDRESS, value, Lock(b""), b"", 0, 1, 0, None, b"",
+        False, True, b"", b"", b"",
+    )  # fmt: skip
+
+
+def test_of_coins_that_others_spend_those_are_contested_that_bring_most() -> None:
+    coins = [contested(name, value) for name, value in (("a", 100), ("b", 30), ("c", 10))]
+    fees = {"a": 9, "b": 8, "c": 7}
+
+    def chosen(refused: str, costs: Mapping[str, float] = fees, free: str = "") -> str:
+        spends = tuple(
+            (coin.coin_id, Txid(coin.coin_id))
+            for coin in coins
+            if coin.coin_id.decode() not in free
+        )
+
+        def fee_of(some: Sequence[WalletCoin]) -> float:
+            names = [coin.coin_id.decode() for coin in some]
+            if any(name in refused for name in names):
+                return math.inf
+            return sum(costs[name] for name in names)
+
+        found = worth_contesting(coins, Rivals(spends=spends), fee_of)
+        return "".join(coin.coin_id.decode() for coin in found)
+
+    assert chosen("") == "abc"
+    assert chosen("c") == "ab"
+    # those that bring less are not left alone for the one whose fee must not be paid
+    assert chosen("a") == "bc"
+    assert chosen("b") == "ac"
+    assert chosen("ab") == "c"
+    assert chosen("ab", free="c") == "c"
+    assert chosen("", {"a": 9, "b": 31, "c": 7}) == "ac"
+    # where none is to be had, what is asked for says why
+    assert chosen("abc") == "abc"
+
+
+@pytest.mark.parametrize("fee", [UNC * 65 // 10_000, UNC // 20, UNC // 8])
+async def test_a_small_coin_whose_claim_looks_like_a_mistake_keeps_nobody_from_the_others(
+    fee: int, tmp_path: Path
+) -> None:
+    """The fee is worth the coin, and no claim may pay it."""
+    async with wallet_node(tmp_path).running() as node:
+        made = await swap(node, 3)
+        lock = made.contract.lock
+        await node.wallets.send("alice", [Payee(made.contract.to_text(), UNC // 4, b"")])
+        await node.mine(2)
+        coins = await node.wallets.call("bob", lambda bob: bob.store.coins_at(lock))
+        large, small = sorted(coins, key=lambda coin: -coin.value)
+        first = await node.wallets.claim("bob", lock)
+        await node.settle()
+        await take_back(node, made, small.coin_id, Fee(exact=fee, allow_high=True))
+        again = await waiting_claim(node)
+        assert again.replaces == first.txid
+        spent = [it.coin_id for it in Transfer.from_bytes(again.raw).inputs]
+        assert spent == [large.coin_id]
+        assert not_bid_again(node) == []
+        await node.mine(1)
+        held = await node.wallets.call("bob", lambda bob: bob.balance().confirmed)
+        assert held == UNC - again.fee
 
 
 async def test_what_keeps_a_claim_from_being_bid_again_is_said_once(tmp_path: Path) -> None:

@@ -821,6 +821,16 @@ async def test_who_unlocks_for_himself_locks_nobody_else_out(tmp_path: Path) -> 
         assert not held.locked
         await trio.sleep(31)
         assert held.locked
+        # who needs it longest, and is done, leaves it to the deadlines of the others
+        await wallets.unlock("a", "pass", 604_800, "service")
+        await trio.sleep(1)
+        await wallets.unlock("a", "pass", 10)
+        await trio.sleep(1)
+        wallets.lock("a", "service")
+        await trio.sleep(8)
+        assert not held.locked
+        await trio.sleep(2)
+        assert held.locked
         # who locks it by hand locks everybody out
         for name in ("one", "two"):
             await wallets.unlock("a", "pass", 60, name)
@@ -847,7 +857,7 @@ async def test_a_wallet_is_followed_while_its_passphrase_is_checked(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(room.check_passphrase, Secret("pass"), "a")
             try:
-                await trio.to_thread.run_sync(began.wait, 60)
+                assert await trio.to_thread.run_sync(began.wait, 60)
                 assert not node.wallets._open["a"].turn.locked()
             finally:
                 let_go.set()
@@ -873,7 +883,7 @@ async def test_a_wallet_is_followed_while_it_is_sealed_anew(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(node.wallets.reseal, "a", how)
             try:
-                await trio.to_thread.run_sync(began.wait, 60)
+                assert await trio.to_thread.run_sync(began.wait, 60)
                 assert (await node.wallets.call("a", Wallet.balance)).on_chain
                 # what it was worked out of is no more: it is worked out again
                 held = node.wallets.wallet("a")

@@ -152,9 +152,9 @@ class KeepingRoom:
         Its passphrase, the one that it had, proves that the addresses that it shows are its own. Of
         a wallet without one, or a watch-only one, nothing proves that: `no_passphrase` takes it as
         it is. Whoever had the backup in hand can have altered it: what the chain can tell is read
-        from the chain, from the wallet's birth on, and payees are paid by name only after
-        wallet.payee_confirm. Names, labels, contracts and waiting transfers are as they stood in
-        it.
+        from the chain, from the wallet's birth on or from its first coin, and payees are paid by
+        name only after wallet.payee_confirm. Names, labels, contracts and waiting transfers are as
+        they stood in it.
         """
     )
     async def restore_backup(

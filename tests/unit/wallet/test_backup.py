@@ -125,6 +125,31 @@ def test_brings_everything_back(wallet: Wallet, chain: WalletChain, tmp_path: Pa
     wallet.close()
 
 
+@pytest.mark.parametrize("cut_short", [False, True], ids=["after a rescan", "within a rescan"])
+def test_what_a_rescan_finds_below_the_birth_is_found_again(
+    tmp_path: Path, chain: WalletChain, *, cut_short: bool
+) -> None:
+    directory = tmp_path / "wallets"
+    save_new(Keystore.create(REG, new_secret(), "pass", cost=CHEAP, birth=6), directory, "w")
+    with contextlib.closing(Wallet.open(directory, "w", REG)) as wallet:
+        purse = Purse(chain, wallet)
+        chain.grow(2)
+        chain.grow(2, purse.mine_to)
+        chain.grow(6)
+        purse.sync()
+        assert wallet.balance().on_chain == 0
+        wallet.rescan(0)
+        if not cut_short:
+            purse.sync()
+            assert wallet.balance().on_chain == 2 * UNC
+        write_backup(wallet, tmp_path / "backup")
+    read_backup(tmp_path / "backup", REG).restore(tmp_path / "elsewhere", "again", REG)
+    with contextlib.closing(Wallet.open(tmp_path / "elsewhere", "again", REG)) as again:
+        Purse(chain, again).sync()
+        assert [coin.height for coin in again.store.coins()] == [4, 3]
+        assert again.balance().on_chain == 2 * UNC
+
+
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EEXIST])
 def test_where_the_keys_cannot_be_written_nothing_is_left(
     wallet: Wallet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int
