@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import typer
@@ -86,8 +87,8 @@ def invoice(
         "invoice": again,
     }
     params = {name: value for name, value in given.items() if value is not None}
-    found = node.call_with("wallet.invoice", params | {"seconds": seconds or None})
-    show_receiving(node, found, qr, png, uri=True)
+    ask = partial(node.call_with, "wallet.invoice", params | {"seconds": seconds or None})
+    found = show_receiving(node, ask, qr, png, uri=True)
     if not node.json:
         typer.echo(f"invoice {found['id']}", err=True)
 

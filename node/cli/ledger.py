@@ -14,6 +14,7 @@ from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import confirm_sending, is_asked, print_payee
 from unchained.node.cli.facts import SUM_COLUMNS
+from unchained.node.cli.file_network import FileNetworkOption, check_file_network
 from unchained.node.cli.input_file import read_file, read_stream
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption, YesOption
@@ -205,6 +206,7 @@ def mempool_fee_estimate(
 )
 def verify_proof(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="What `coin proof --output` wrote.")],
+    network: FileNetworkOption = None,
     json: JsonOption = False,
 ) -> None:
     from unchained.node.consensus.coin_proof import (
@@ -228,6 +230,7 @@ def verify_proof(
         raise typer.BadParameter(f"{file}: {error}") from None
     except FalseCoinProofError as error:
         raise CommandFailedError(f"{file}: the proof does not hold: {error}") from None
+    check_file_network(file, found.network, network)
     facts: dict[str, Any] = {
         name: value.hex() if isinstance(value, bytes) else value
         for name, value in msgspec.structs.asdict(found).items()

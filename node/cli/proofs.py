@@ -13,6 +13,7 @@ from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.confirm import shortened
+from unchained.node.cli.file_network import FileNetworkOption, check_file_network
 from unchained.node.cli.input_file import read_file
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
@@ -30,13 +31,8 @@ from unchained.node.cli.wallet import (
 )
 
 if TYPE_CHECKING:
-    from unchained.node.consensus.params import Network
     from unchained.node.wallet.receipts import ShownPayment, VerifiedReceipt
 
-FileNetworkOption = Annotated[
-    str | None,
-    typer.Option("--network", metavar="NAME", help="Of which it must be. Default: any."),
-]
 MessageArgument = Annotated[str, typer.Argument(metavar="TEXT", help="What to say.")]
 
 
@@ -109,9 +105,9 @@ def verify_receipt(
     from unchained.node.wallet.receipts import RECEIPT_BYTES_MAX
     from unchained.node.wallet.receipts import verify_receipt as verify
 
-    chosen = _network(network)
     try:
-        found = verify(read_file(file, RECEIPT_BYTES_MAX), chosen, default_backend())
+        found = verify(read_file(file, RECEIPT_BYTES_MAX), None, default_backend())
+        check_file_network(file, found.network, network)
         payments = () if payee is None else found.payments_to(NETWORKS[found.network], payee)
     except ReceiptError as error:
         raise CommandFailedError(f"{file}: {error}") from None
@@ -225,11 +221,11 @@ def verify_message(
     from unchained.node.wallet.errors import BadPaymentError, SignedMessageError
     from unchained.node.wallet.signed_message import SIGNED_MESSAGE_BYTES_MAX, SignedMessage
 
-    chosen = _network(network)
     try:
-        signed = SignedMessage.from_file(read_file(file, SIGNED_MESSAGE_BYTES_MAX), chosen)
-        found = network_for(signed.chain_id, chosen)
+        signed = SignedMessage.from_file(read_file(file, SIGNED_MESSAGE_BYTES_MAX), None)
+        found = network_for(signed.chain_id, None)
         assert found is not None, "it was read as one of a network that is known"
+        check_file_network(file, found.name, network)
         if signer is not None:
             signed.check_signer(found, signer)
     except SignedMessageError as error:
@@ -245,7 +241,7 @@ def verify_message(
     if json:
         print_json(facts)
         return
-    typer.echo(f"The signature holds: {facts['address']} says")
+    typer.echo(f"The signature holds, on the network {found.name}: {facts['address']} says")
     typer.echo(harmless(facts["message"]))
 
 
@@ -294,14 +290,14 @@ def verify_reserve(
     from unchained.node.wallet.errors import ReserveProofError
     from unchained.node.wallet.reserve_proof import RESERVE_PROOF_BYTES_MAX, ReserveProof
 
-    chosen = _network(network)
     try:
         proof = ReserveProof.from_file(read_file(file, RESERVE_PROOF_BYTES_MAX))
         if message is not None and proof.message != message.encode():
             raise CommandFailedError(f"{file}: it answers another message: {_text(proof.message)}")
-        found = proof.verify(chosen, default_backend())
+        found = proof.verify(None, default_backend())
     except ReserveProofError as error:
         raise CommandFailedError(f"{file}: {error}") from None
+    check_file_network(file, found.network, network)
     facts: dict[str, Any] = {
         "network": found.network,
         "amount": Amount(found.value).unc(),
@@ -328,17 +324,6 @@ def verify_reserve(
         # hundreds of them would push the verdict out of sight
         facts["coins"] = f"{len(found.coins)}: --json lists them"
     print_fields(facts)
-
-
-def _network(name: str | None) -> Network | None:
-    """Return the network that a file has to be of, None for any: it says itself of which it is."""
-    from unchained.node.cli.options import settings_from
-    from unchained.node.consensus.params import NETWORKS
-
-    if name is None:
-        return None
-    settings = settings_from({"node.network": ("--network", name)}, config=None)
-    return NETWORKS[settings.config.node.network]
 
 
 def _text(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,21 +16,23 @@ FINGERPRINT_FROM: Final = 100
 
 
 def show_receiving(
-    node: Asker, found: dict[str, Any], qr: bool, png: Path | None, *, uri: bool
-) -> None:
-    """Show a person whom to pay, by a payment URI or by the bare text. Raises
-    `CommandFailedError`."""
+    node: Asker, ask: Callable[[], dict[str, Any]], qr: bool, png: Path | None, *, uri: bool
+) -> dict[str, Any]:
+    """Show a person whom to pay, by a payment URI or by the bare text, and return what was found
+    by asking. Raises `CommandFailedError`; that a picture cannot be written before it is asked:
+    nothing is made in vain."""
+    if png is not None:
+        check_output(png)
+    found = ask()
 
     def human() -> None:
         typer.echo(found["uri"] if uri else found["text"])
         if len(found["text"]) > FINGERPRINT_FROM:
             typer.echo(f"fingerprint {found['fingerprint']}", err=True)
 
-    if png is not None:
-        check_output(png)
     node.show(found, human)
     if not (qr or png):
-        return
+        return found
     from unchained.node.wallet.payment_request import TooLongForQrError, qr_png, qr_terminal
 
     try:
@@ -41,3 +44,4 @@ def show_receiving(
         raise CommandFailedError(str(error)) from None
     except OSError as error:
         raise CommandFailedError(f"{png}: {error.strerror}") from None
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -297,8 +298,9 @@ def address(
     qr: QrOption = False,
     png: PngOption = None,
 ) -> None:
-    found = node.call("wallet.address", wallet=wallet, account=account, amount=amount, label=label)
-    show_receiving(node, found, qr, png, uri=amount is not None or bool(label))
+    asked: dict[str, Any] = {"wallet": wallet, "account": account, "amount": amount, "label": label}
+    ask = partial(node.call, "wallet.address", **asked)
+    show_receiving(node, ask, qr, png, uri=amount is not None or bool(label))
 
 
 @asking(app, "paycode")
@@ -313,10 +315,15 @@ def paycode(
     qr: QrOption = False,
     png: PngOption = None,
 ) -> None:
-    found = node.call(
-        "wallet.paycode", wallet=wallet, account=account, amount=amount, memo=memo, label=label
-    )
-    show_receiving(node, found, qr, png, uri=amount is not None or bool(memo or label))
+    asked: dict[str, Any] = {
+        "wallet": wallet,
+        "account": account,
+        "amount": amount,
+        "memo": memo,
+        "label": label,
+    }
+    ask = partial(node.call, "wallet.paycode", **asked)
+    show_receiving(node, ask, qr, png, uri=amount is not None or bool(memo or label))
 
 
 @asking(app, "balance")

@@ -26,15 +26,15 @@ WalletError
 ├── EventsForgottenError          entries of the log that are not kept any more, or never were
 ├── InvoiceError                  an invoice that is not there, there already, or paid
 ├── SpendingError
+│   ├── UntoldError               any of these, told to whom may not know what there is
 │   ├── BadPaymentError           an amount, payee, memo or fee that makes no transfer
+│   │   └── LowFeeError           a fee with which no node relays the transfer
 │   ├── HighFeeError              a fee so high that it looks like a mistake
 │   ├── FeeAboveMaxError          a higher fee than whoever pays has agreed to
 │   ├── InsufficientFundsError    the coins do not suffice
-│   ├── FundsUntoldError          the same, told to whom may not know what there is
 │   ├── SpendingLimitError        more than whoever asks may spend in a day
 │   ├── TooManySignedError        more signatures that nobody has used than are counted
 │   ├── ConsolidationNeededError  it would take more coins than one transfer holds: consolidate
-│   ├── CoinsUntoldError          the same, told to whom may not know what there is
 │   └── NothingToDoError          a sweep or consolidation that no coin is worth
 ├── ContractError                 a condition shared with others that is malformed or does not apply
 ├── SigningError                  an unsigned file that is malformed, lies, or lacks signatures
@@ -69,11 +69,14 @@ class WalletError(Exception):
     """Something a wallet cannot do. The message is one line, fit for its user; `word` is for
     programs."""
 
-    word: ClassVar[str] = "WALLET_ERROR"
+    word: str = "WALLET_ERROR"
+    untold: ClassVar[str] = ""
+    """The message where it may not tell what the wallet has, empty where it never does."""
 
     def without_amounts(self) -> WalletError:
-        """Return what is told to whoever may spend and not know what the wallet has."""
-        return self
+        """Return what is told to whoever may spend and not know what the wallet has: a fee tells
+        how many coins it takes."""
+        return UntoldError(self) if self.untold else self
 
 
 class NoSuchWalletError(WalletError):
@@ -294,16 +297,31 @@ class SpendingError(WalletError):
     word = "SPENDING_ERROR"
 
 
+class UntoldError(SpendingError):
+    """What was wrong, under the same word, said to whom may not know what there is."""
+
+    def __init__(self, error: WalletError) -> None:
+        super().__init__(error.untold)
+        self.word = error.word
+
+
 class BadPaymentError(SpendingError):
     """An amount, payee, memo or fee is none."""
 
     word = "BAD_PAYMENT"
 
 
+class LowFeeError(BadPaymentError):
+    """No node relays the transfer with that fee."""
+
+    untold = "the fee is too low for nodes to relay the transfer"
+
+
 class HighFeeError(SpendingError):
     """The fee looks like a mistake. Amounts in grains."""
 
     word = "HIGH_FEE"
+    untold = "the fee looks like a mistake: allow_high_fee if it is meant"
 
     def __init__(self, fee: int, bound: str) -> None:
         super().__init__(
@@ -315,6 +333,7 @@ class FeeAboveMaxError(SpendingError):
     """It takes a higher fee than whoever pays has agreed to. Amounts in grains."""
 
     word = "FEE_ABOVE_MAX"
+    untold = "it takes a higher fee than was agreed to"
 
     def __init__(self, fee: int, most: int) -> None:
         super().__init__(
@@ -326,6 +345,7 @@ class InsufficientFundsError(SpendingError):
     """The coins that can be spent do not suffice. Amounts in grains."""
 
     word = "INSUFFICIENT_FUNDS"
+    untold = "the wallet's coins do not suffice for the transfer"
 
     def __init__(self, needed: int, available: int) -> None:
         super().__init__(
@@ -333,16 +353,6 @@ class InsufficientFundsError(SpendingError):
         )
         self.needed = needed
         self.available = available
-
-    def without_amounts(self) -> WalletError:
-        """Return that the coins do not suffice, and no more."""
-        return FundsUntoldError("the wallet's coins do not suffice for the transfer")
-
-
-class FundsUntoldError(SpendingError):
-    """The coins do not suffice, said to whom may not know what there is."""
-
-    word = "INSUFFICIENT_FUNDS"
 
 
 class SpendingLimitError(SpendingError):
@@ -373,6 +383,7 @@ class ConsolidationNeededError(SpendingError):
     """The coins are so small that one transfer does not hold enough of them."""
 
     word = "TOO_MANY_COINS"
+    untold = "the transfer takes more coins than one holds: consolidate the wallet first"
 
     def __init__(self, needed: int, most: int) -> None:
         super().__init__(
@@ -382,18 +393,6 @@ class ConsolidationNeededError(SpendingError):
         )
         self.needed = needed
         self.most = most
-
-    def without_amounts(self) -> WalletError:
-        """Return that the wallet needs consolidating, and no more."""
-        return CoinsUntoldError(
-            "the transfer takes more coins than one holds: consolidate the wallet first"
-        )
-
-
-class CoinsUntoldError(SpendingError):
-    """One transfer does not hold enough coins, said to whom may not know what there is."""
-
-    word = "TOO_MANY_COINS"
 
 
 class NothingToDoError(SpendingError):

@@ -19,7 +19,7 @@ from unchained.node.primitives.transfer import (
     Output,
     Transfer,
 )
-from unchained.node.wallet.errors import BadPaymentError
+from unchained.node.wallet.errors import BadPaymentError, LowFeeError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payment_request import LOCK_PREFIX, Draft
 from unchained.node.wallet.records import Payee, PaymentSecret, WalletCoin
@@ -113,8 +113,8 @@ def assemble(
     fee: Fee,
     randomness: Randomness,
 ) -> Prepared:
-    """Return the transfer that spends the coins. Raises `BadPaymentError` for a fee too low,
-    `HighFeeError`, `FeeAboveMaxError`."""
+    """Return the transfer that spends the coins. Raises `LowFeeError`, `HighFeeError`,
+    `FeeAboveMaxError`."""
     drafts = list(plan.outputs)
     at = None
     if change:
@@ -140,7 +140,7 @@ def assemble(
     )
     least = size_bound(unsigned, plan.signatures)
     if outputs and unsigned.fee < least:
-        raise BadPaymentError(
+        raise LowFeeError(
             f"a fee of {shortest(unsigned.fee)} UNC is too low: "
             f"nodes relay this transfer from {shortest(least)} UNC on"
         )

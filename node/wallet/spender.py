@@ -19,22 +19,20 @@ from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import OutputPlace, Paycode, address_lock
 from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.conditions import KeyCondition
-from unchained.node.primitives.transfer import (
-    Output,
-    Transfer,
-    output_id,
-)
+from unchained.node.primitives.transfer import Output, Transfer, output_id
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.wallet import spending
 from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
+    FeeAboveMaxError,
     HighFeeError,
     InsufficientFundsError,
     NoSuchAccountError,
     NoSuchCoinError,
     NoSuchTransferError,
     NothingToDoError,
+    SpendingError,
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payee_book import AccountNames, PayeeBook
@@ -362,13 +360,16 @@ class Spender:
         else:
             worth = worth_spending(self._named(account, named), costs)
         prepared = []
-        too_high: HighFeeError | None = None
+        failure: SpendingError | None = None
         most = fee.most
         for start in range(0, len(worth), MAX_INPUTS):
             share = worth[start : start + MAX_INPUTS]
             if most is not None:
                 # coins that came since that was agreed to stay where they are
                 bare = costs_of(self._gathered(account, payee, DUST), fee).bare
+                due = bare + costs.per_input * len(share)
+                if due > most and len(share) >= least_inputs:
+                    failure = FeeAboveMaxError(due, most)
                 share = share[: max(0, most - bare) // costs.per_input]
             if len(share) < least_inputs:
                 continue
@@ -376,13 +377,13 @@ class Spender:
                 made = self._joined(account, fee, payee, share)
             except HighFeeError as error:
                 # of other coins it may be worth it
-                too_high = error
+                failure = error
                 continue
             if made is not None:
                 prepared.append(made)
                 most = None if most is None else most - made.unsigned.fee
         if not prepared:
-            raise too_high or NothingToDoError(
+            raise failure or NothingToDoError(
                 why_nothing(self._store.balance(account, self.mature_below))
             )
         return prepared

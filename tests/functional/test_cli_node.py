@@ -98,21 +98,27 @@ def test_coins_and_transfers(shell: Shell, tmp_path: Path) -> None:
     shell.json("mine", "generate")
     proof = shell.json("coin", "proof", coin["id"], "--output", str(file))
     assert (proof["status"], proof["file"]) == ("unspent", str(file))
-    verdict = shell.home.run("verify-proof", str(file))
+    verdict = shell.home.run("verify-proof", str(file), "--network", "reg")
     assert verdict.returncode == 0
     assert verdict.stdout.startswith(f"The proof holds: coin {coin['id']} of {coin['amount']} UNC,")
     assert f"rests on anchor {proof['tip']}" in verdict.stdout
-    facts = json.loads(shell.home.run("verify-proof", str(file), "--json").stdout)
+    # whoever means another network is not told that it holds
+    other = shell.home.run("verify-proof", str(file))
+    assert (other.returncode, other.stdout) == (1, "")
+    assert "is of the network reg, expected local; `--network reg` if" in other.stderr
+    facts = json.loads(
+        shell.home.run("verify-proof", str(file), "--network", "reg", "--json").stdout
+    )
     assert (facts["coin_id"], facts["spent"]) == (coin["id"], False)
     raw = bytearray(file.read_bytes())
     raw[-40] ^= 1
     file.write_bytes(raw)
-    false = shell.home.run("verify-proof", str(file))
+    false = shell.home.run("verify-proof", str(file), "--network", "reg")
     assert (false.returncode, false.stdout) == (1, "")
     assert "the proof does not hold" in false.stderr
     for none in (b"", b"UNCHAINED-PROOF\x02", bytes(raw[:-1])):
         file.write_bytes(none)
-        assert shell.home.run("verify-proof", str(file)).returncode == 2
+        assert shell.home.run("verify-proof", str(file), "--network", "reg").returncode == 2
     missing = shell.home.run("verify-proof", str(tmp_path / "nowhere"))
     assert missing.returncode == 2
     assert "nowhere: No such file" in missing.stderr

@@ -41,6 +41,16 @@ class Stranger:
         found: dict[str, Any] = json.loads(done.stdout)
         return found
 
+    def is_told_the_network(self, *arguments: str | Path) -> None:
+        """See that a file of a private network is not said to hold to whoever means the usual one,
+        or another by name."""
+        for named, hint in (((), "; `--network reg` if that is meant"), (("test",), "")):
+            option = [part for name in named for part in ("--network", name)]
+            done = self._home.run(*map(str, arguments), *option)
+            assert (done.returncode, done.stdout) == (1, "")
+            expected = named[0] if named else "local"
+            assert done.stderr.endswith(f" is of the network reg, expected {expected}{hint}\n")
+
     def declines(self, *arguments: str | Path) -> str:
         done = self.run(*arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
@@ -71,6 +81,8 @@ def test_a_receipt_says_whom_it_pays(person: Person) -> None:
     assert "It pays 1.50000000 UNC to " in said
     assert "shows nothing of what came after" in said
     assert "Whether the payee's wallet finds it is not shown" in said
+    stranger.is_told_the_network("verify-receipt", file)
+    stranger.is_told_the_network("verify-receipt", file, "--payee", paycode)
     assert "does not show that it pays" in stranger.declines(
         "verify-receipt", file, "--payee", address
     )
@@ -88,7 +100,10 @@ def test_a_message_is_signed_by_an_address(person: Person) -> None:
     assert (signed["address"], person.json("wallet", "info")["locked"]) == (address, True)
     found = stranger.reads("verify-message", file, "--signer", address)
     assert (found["address"], found["message"]) == (address, "I am here")
-    assert stranger.run("verify-message", file).stdout.endswith(f"{address} says\nI am here\n")
+    assert stranger.run("verify-message", file).stdout == (
+        f"The signature holds, on the network reg: {address} says\nI am here\n"
+    )
+    stranger.is_told_the_network("verify-message", file)
     other = person.json("wallet", "address", "-w", "mining")["text"]
     assert f"expected {other}" in stranger.declines("verify-message", file, "--signer", other)
     cut = stranger.run("verify-message", file, "--signer", address[:30])
@@ -106,6 +121,7 @@ def test_a_reserve_is_proven(person: Person) -> None:
     said = stranger.run("verify-reserve", file).stdout
     assert said.startswith("The proof holds: after anchor ")
     assert "may have been spent since" in said
+    stranger.is_told_the_network("verify-reserve", file)
     assert "answers another message: audit 9" in stranger.declines(
         "verify-reserve", file, "--message", "audit 8"
     )

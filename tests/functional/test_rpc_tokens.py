@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -221,7 +222,23 @@ def test_a_token_that_spends_alone_does_not_learn_what_there_is(shop: Shop) -> N
         with pytest.raises(ForbiddenError, match="scope read"):
             spender.call(method, params, seconds=60)
     pay["payments"] = [{"payee": PAYEE, "amount": "0.01"}]
+    # a fee tells how many coins it takes
+    for fee, word in (
+        (("fee_max", "0.00000001"), "FEE_ABOVE_MAX"),
+        (("fee", "0.00000001"), "BAD_PAYMENT"),
+    ):
+        with pytest.raises(WalletRefusedError, match="fee") as caught:
+            spender.call("wallet.send", {**pay, fee[0]: fee[1]}, seconds=60)
+        assert caught.value.error == word
+        assert not re.search("[0-9]", caught.value.message)
     assert spender.call("wallet.send", pay, seconds=60)["status"] == "waiting"
+    # nor is it told whom the wallet has paid before
+    invoice = shop.owner.call("wallet.invoice", {"wallet": "shop"}, seconds=60)["text"]
+    pay["payments"] = [{"payee": invoice, "amount": "0.01"}]
+    for _ in range(2):
+        assert spender.call("wallet.send", pay, seconds=60)["warning"] is None
+    again = shop.owner.call("wallet.send", {**pay, "wallet": "shop"}, seconds=60)
+    assert "has paid 0.01 UNC to that paycode already" in again["warning"]
     with pytest.raises(WalletRefusedError, match=r"500.* UNC can be spent"):
         shop.owner.call(
             "wallet.send",

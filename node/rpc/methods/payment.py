@@ -9,6 +9,7 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.rpc.core.errors import WalletRefusedError
 from unchained.node.rpc.core.registry import Access, Scope, method
+from unchained.node.rpc.core.rights import current_caller
 from unchained.node.rpc.core.values import Amount, Hash, Hex
 from unchained.node.rpc.methods.spending import (
     AllowHighFee,
@@ -107,7 +108,9 @@ class PaymentRoom:
             subtract_fee=subtract_fee,
             request_id=request_id,
         )
-        return Sent.of(sent)
+        told = Sent.of(sent)
+        # it warns by what the wallet has, and has paid
+        return told if current_caller().may_read else msgspec.structs.replace(told, warning=None)
 
     @spends("wallet.sweep", reads=True)
     @user_text(

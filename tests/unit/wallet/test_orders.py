@@ -14,7 +14,6 @@ from unchained.node.wallet.errors import (
     BadPaymentError,
     ConsolidationNeededError,
     FeeAboveMaxError,
-    HighFeeError,
     InsufficientFundsError,
     NothingToDoError,
     WalletLockedError,
@@ -246,6 +245,12 @@ def test_what_is_gathered_takes_no_more_coins_than_were_agreed_to() -> None:
                 count for count in counts if count >= least
             ]
             assert sum(step.unsigned.fee for step in found) <= shown - spare
+        # where that leaves nothing, there would be something to do for more
+        with pytest.raises(FeeAboveMaxError, match=r"more than the 0\.00000001 agreed to"):
+            plan(wallet, msgspec.structs.replace(order, fee=_agreed(order.fee, 1)), 0)
+    alone = ConsolidationOrder(_agreed(Fee(2), 1), below=1)
+    with pytest.raises(NothingToDoError):
+        plan(wallet, alone, 0)
 
 
 @pytest.mark.usefixtures("few_inputs")
@@ -260,7 +265,7 @@ def test_coins_that_cost_too_much_of_what_they_are_worth_stay_where_they_are() -
     (step,) = plan(wallet, SweepOrder(to, fee), 0)
     assert step.unsigned.values == (UNC,) * 3
     dusty = tuple(coin.coin_id for coin in wallet.store.coins() if coin.value < UNC)
-    with pytest.raises((HighFeeError, NothingToDoError)):
+    with pytest.raises(NothingToDoError, match="no coins are worth gathering"):
         plan(wallet, SweepOrder(to, fee, coins=dusty), 0)
 
 
