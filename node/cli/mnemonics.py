@@ -101,7 +101,7 @@ def read_mnemonic(file: Path | None) -> str:
         problem = place_words(words, given)
         if problem:
             typer.echo(f"{problem}. Go on from there.", err=True)
-        if len(words) == MNEMONIC_WORDS:
+        if _first_free(words) > MNEMONIC_WORDS:
             mnemonic = _in_order(words)
             problem = _problem_with_all(mnemonic)
             if not problem:
@@ -133,6 +133,8 @@ def place_words(words: dict[int, str], given: Sequence[tuple[int | None, str]]) 
         # more than there are without numbers are counted in the end
         if number is not None and not 1 <= number <= MNEMONIC_WORDS:
             return f"there is no word {number}: expected numbers from 1 to {MNEMONIC_WORDS}"
+        if at > MNEMONIC_WORDS and (missing := _first_free(words)) < at:
+            return f"word {missing} is missing, and {word[:20]!r} would be word {at}"
         if at in words:
             return f"there is a word {at} already: {word[:20]!r} is a second"
         problem = problem_with(at, word)

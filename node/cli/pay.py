@@ -50,6 +50,9 @@ _STATES: Final = {
 }
 ABOVE_AGREED: Final = "FEE_ABOVE_MAX"
 """The node's word for a transfer that takes a higher fee than it may."""
+TOO_LITTLE_BY_NOW: Final = ("BAD_PAYMENT", "FEE_TOO_LOW", "HIGH_FEE", "REPLACEMENT_TOO_CHEAP")
+"""Its words for one whose fee does not do, which may be so only since it was shown: the mempool
+asks for more, or for much less, or what is to be replaced pays more."""
 
 RateOption = Annotated[
     int | None,
@@ -260,15 +263,20 @@ def _ask_and_send(
     """Show a person what a method would send, and send it once he has agreed: for the fee that he
     was shown, or he is shown anew what it takes by then. Return what was sent, and of what he was
     warned. Raises `CommandFailedError`."""
+    steps = _steps(spend.plan(method, asked))
     while True:
-        steps = _steps(spend.plan(method, asked))
         print_plan(steps, err=True)
         _remark(remarks)
         confirm_sending()
+        agreed = _agreed(steps)
         try:
-            sent: dict[str, Any] = spend.call(method, **{**asked, **_agreed(steps)}, **more)
+            sent: dict[str, Any] = spend.call(method, **{**asked, **agreed}, **more)
         except CommandFailedError as error:
-            if error.word != ABOVE_AGREED:
+            if error.word not in (ABOVE_AGREED, *TOO_LITTLE_BY_NOW):
+                raise
+            steps = _steps(spend.plan(method, asked))
+            if error.word != ABOVE_AGREED and _agreed(steps) == agreed:
+                # nothing has changed: it would be refused again
                 raise
             typer.echo(f"not sent: {error}; it would be, by now:", err=True)
         else:

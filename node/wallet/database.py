@@ -20,6 +20,7 @@ from unchained.node.wallet.errors import (
 )
 from unchained.node.wallet.stored_values import check_values
 from unchained.node.wallet.tables import (
+    NAME_KINDS,
     SCHEMA,
     SCHEMAS,
     TO_VERSION_2,
@@ -184,6 +185,7 @@ class Database:
         for name, expected in (("network", network_id), ("owner", owner)):
             if self._get(name) != expected:
                 raise StoreDamagedError(f"the wallet's .db file has another {name}: {DAMAGED_HINT}")
+        db.execute(NAME_KINDS)
 
     def close(self) -> None:
         """Close the file. Closing again does nothing."""

@@ -369,13 +369,13 @@ class SpendingLimitError(SpendingError):
 
 
 class TooManySignedError(SpendingError):
-    """Whoever asks has had so many transfers signed that no anchor includes."""
+    """Whoever asks has had so many transfers signed that no anchor has settled."""
 
     word = "TOO_MANY_SIGNED"
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most} transfers that were signed for the token are in no anchor yet: send them first"
+            f"{most} transfers that were signed for the token have not settled yet: send them first"
         )
 
 

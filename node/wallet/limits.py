@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet import spending
+from unchained.node.wallet.errors import NoSuchCoinError
 from unchained.node.wallet.recogniser import CONTRACT_ACCOUNT, Recogniser
 from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.wallet_store import WalletStore
@@ -21,7 +22,8 @@ def count(
     accounts of the wallet. `replaces` is the txid of the one whose place it takes; one that is not
     sent at once but `handed_out` may be sent at any time.
 
-    Raises `SpendingLimitError`, `TooManySignedError`, `NoSuchCoinError` for a coin that is frozen.
+    Raises `SpendingLimitError`, `TooManySignedError`, `NoSuchCoinError` for a coin that is frozen,
+    or where one is to be handed out that spends no coin that the wallet knows.
     """
     if not spending.is_limited():
         return
@@ -36,4 +38,10 @@ def count(
     spending.settle(store)
     amount = max(sum(unsigned.values) - back, 0)
     coin = store.first_known(coins) if handed_out else b""
+    if coin is None:
+        # what becomes of them would never be known, and it would count for ever
+        raise NoSuchCoinError(
+            "the wallet knows none of the coins that it would sign for: a token spends only those "
+            "that the wallet has read or that a contract holds which it watches"
+        )
     spending.reserve(sized.txid, amount, replaces, coin)

@@ -20,7 +20,8 @@ class SignedTransfers(Protocol):
 
     def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
         """Return when a transfer took a coin out of the wallet, by its anchor's time in ms; 0 where
-        something else has spent the coin, None while it may still come."""
+        something else has spent the coin, None while it may still come, or what has spent the coin
+        may still be undone."""
 
 
 class Allowance(Protocol):

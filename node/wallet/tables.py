@@ -244,6 +244,11 @@ TO_VERSION_3: Final = (
 )
 """Works out the history of what is known. No wallet of version 2 made paycodes with a tag."""
 
+NAME_KINDS: Final = """UPDATE history SET kind = 4 WHERE kind = 2 AND sent = 0 AND received = 0
+    AND key IN (SELECT txid FROM outgoing)"""
+"""Calls what was sent of a contract alone what it is: earlier programs of this layout noted it as a
+payment of nothing. Nothing has happened to it, so no log tells it."""
+
 _TAG: Final = HashContext("wallet tag")
 
 

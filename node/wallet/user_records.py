@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import NoSuchCoinError
+from unchained.node.wallet.payment_request import LOCK_PREFIX
 from unchained.node.wallet.records import OutgoingNote
 
 _KNOWN: Final[Mapping[str, Sequence[str]]] = {
@@ -33,10 +34,20 @@ PAYEES: Final = "payees"
 """The kind of row that keeps whom a transfer pays that is signed here and may be sent elsewhere."""
 
 UNSENT_KEPT: Final = 1_000
-"""Transfers that were prepared or signed and that nobody has sent, whose payees are kept: they
-begin anew when there are more."""
+"""Transfers that were prepared or signed and that nobody has sent, whose payees are kept: the
+oldest go."""
 
-_note = msgspec.msgpack.Decoder(OutgoingNote)
+TURN_MAX: Final = 2**62
+"""What no count of them reaches."""
+
+
+class _Kept(OutgoingNote, array_like=True, frozen=True, gc=False):
+    """What is kept of a transfer that others may send: those of a later `turn` came later."""
+
+    turn: Annotated[int, msgspec.Meta(ge=0, le=TURN_MAX)] = 0
+
+
+_kept = msgspec.msgpack.Decoder(_Kept)
 _text = msgspec.msgpack.Decoder(str)
 _condition_and_salt = msgspec.msgpack.Decoder(tuple[bytes, bytes])
 
@@ -98,24 +109,31 @@ class UserRecords(Database):
     def kept_payees(self, txid: bytes) -> OutgoingNote | None:
         """Return what was kept of whom a transfer pays that others may have sent."""
         rows = self.rows("SELECT secret FROM labels WHERE kind = ? AND key = ?", PAYEES, txid)
-        return self.sealer.unseal(rows[0][0], txid, _note) if rows else None
+        return self.sealer.unseal(rows[0][0], txid, _kept) if rows else None
 
     def keep_payees(self, txid: bytes, note: OutgoingNote) -> None:
-        """Keep whom a transfer pays that others may send; of those that nobody has sent only so
-        many are kept."""
+        """Keep whom a transfer pays that others may send, unless what is kept names more; of those
+        that nobody has sent the latest are kept."""
         with self.transaction():
-            (unsent,) = self.rows(
-                """SELECT count(*) FROM labels WHERE kind = ?
+            old = self.kept_payees(txid)
+            if old is not None and _said(old) > _said(note):
+                return
+            rows = self.rows(
+                """SELECT key, secret FROM labels WHERE kind = ? AND key != ?
                    AND key NOT IN (SELECT txid FROM transfers)""",
                 PAYEES,
-            )[0]
-            if unsent >= UNSENT_KEPT:
-                self.run(
-                    """DELETE FROM labels WHERE kind = ?
-                       AND key NOT IN (SELECT txid FROM transfers)""",
-                    PAYEES,
-                )
-            sealed = self.sealer.seal(note, txid)
+                txid,
+            )
+            unsent = sorted((self.sealer.unseal(raw, key, _kept).turn, key) for key, raw in rows)
+            self.run_many(
+                "DELETE FROM labels WHERE kind = ? AND key = ?",
+                [(PAYEES, key) for _, key in unsent[: len(unsent) - UNSENT_KEPT + 1]]
+                if len(unsent) >= UNSENT_KEPT
+                else [],
+            )
+            turn = min(unsent[-1][0] + 1, TURN_MAX) if unsent else 0
+            kept = _Kept(note.payees, note.change, note.secrets, turn)
+            sealed = self.sealer.seal(kept, txid)
             self.run("INSERT OR REPLACE INTO labels VALUES (?, ?, ?)", PAYEES, txid, sealed)
 
     def request(self, request_id: str) -> tuple[bytes, bytes] | None:
@@ -147,3 +165,9 @@ class UserRecords(Database):
     def put_preimage(self, lock: bytes, preimage: bytes) -> None:
         """Keep the preimage of a watched condition's hash."""
         self.run("UPDATE contracts SET preimage = ? WHERE lock = ?", preimage, lock)
+
+
+def _said(note: OutgoingNote) -> tuple[int, int, int]:
+    """Return how much a note says: how many payees by more than a lock, and by what else."""
+    payees = [payee for payee in note.payees if not payee.payee.startswith(LOCK_PREFIX)]
+    return len(payees), len(note.secrets), sum(bool(payee.name) for payee in payees)

@@ -35,6 +35,11 @@ COLUMNS: Final = (
     f"{FROZEN}, {LEAVING}, secret"
 )
 
+SETTLED_ANCHORS: Final = 16
+"""Anchors above one after which what it spends is taken for spent: W of the networks (Protocol
+§10), by when all votes for it are listed. One that is undone could let a transfer be sent again
+that no limit counts any more."""
+
 _outgoing_note = msgspec.msgpack.Decoder(OutgoingNote)
 _salt_tag_memo = msgspec.msgpack.Decoder(tuple[bytes, bytes, bytes])
 
@@ -117,22 +122,21 @@ class WalletStore(ChainRecords):
             found.update((row[0], self._coin(row)) for row in rows)
         return found
 
-    def first_known(self, coin_ids: Sequence[bytes]) -> bytes:
-        """Return the first of some coins that the wallet has, the first of all if it has none."""
-        for coin_id in coin_ids:
-            if self.rows("SELECT 1 FROM coins WHERE coin_id = ?", coin_id):
-                return coin_id
-        return coin_ids[0]
+    def first_known(self, coin_ids: Sequence[bytes]) -> bytes | None:
+        """Return the first of some coins that the wallet has, None if it has none."""
+        return next((coin_id for coin_id in coin_ids if self._knows(coin_id)), None)
 
     def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
         """Return when a transfer took a coin out of the wallet, by its anchor's time; 0 where
-        something else has spent the coin, None while neither is so."""
+        something else has spent the coin, None while neither is so `SETTLED_ANCHORS` deep."""
+        last = self.last_anchor()
         spent = self.rows(
             """SELECT spent_by = ?1, time_ms FROM
-               (SELECT spent_by FROM coins WHERE coin_id = ?2 AND spent_height IS NOT NULL)
+               (SELECT spent_by FROM coins WHERE coin_id = ?2 AND spent_height <= ?3)
                LEFT JOIN transfers ON transfers.txid = spent_by""",
             txid,
             coin_id,
+            -1 if last is None else last[0] - SETTLED_ANCHORS,
         )
         if not spent:
             return None

@@ -277,7 +277,10 @@ class Abandoned(msgspec.Struct, frozen=True):
     id; its `fee` and `size` are those of all transfers that it takes, `joins` of them to join coins
     first. It alone has `to_wallet`, what comes back to the wallet, and `fee_rate`, missing for an
     exact fee: with that and its `fee` as `fee_max` it is sent as it was shown. `warning` is what
-    whoever sent it should know: that a hash-time-lock is claimed near its refund."""
+    whoever sends it should know: that a hash-time-lock is claimed near its refund, that the wallet
+    has paid a paycode before that was made for one payment, that the coins hold more than an amount
+    that bears its fee, too little to come back, or that the transfer has nothing to do with the
+    wallet; `wallet.send` leaves it out for whoever may not read."""
 )
 class Sent(msgspec.Struct, frozen=True):
     txid: Hash | None
@@ -344,7 +347,8 @@ class RefusedInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """What came of a sweep or a consolidation. `left` is in coins that could be spent and were not:
-    they are worth less than their fee, or more than fit at a time."""
+    they are worth less than their fee, or are more than fit at a time; they would have paid more
+    than a tenth of their worth, or more than `fee_max` in all."""
 )
 class GatheredInfo(msgspec.Struct, frozen=True):
     sent: list[Sent]

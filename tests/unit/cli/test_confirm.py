@@ -75,12 +75,16 @@ class FakeNode:
         self.moved: list[str] = []
         self.moved_with: list[dict[str, Any]] = []
         self.refusals: list[CommandFailedError] = []
+        self.rate = RATE
+        self.rate_then = RATE
+        """What it takes once a transfer was refused."""
 
     def call(self, method: str, params: Any = (), **_: object) -> Any:
         if method in MOVES and "dry_run" not in params:
             self.moved.append(method)
             self.moved_with.append(dict(params) if isinstance(params, dict) else {})
             if self.refusals:
+                self.rate = self.rate_then
                 raise self.refusals.pop()
         if method in ("wallet.sweep", "wallet.consolidate"):
             return {"sent": [self._sent(method)], "refused": [], "left": "0.00000000"}
@@ -105,7 +109,7 @@ class FakeNode:
             "joined": [],
             "joins": 0,
             "to_wallet": AMOUNT if to_self else "0.00000000",
-            "fee_rate": RATE,
+            "fee_rate": self.rate,
             "warning": "the refund is near",
         }
 
@@ -237,6 +241,32 @@ def test_who_agreed_to_less_than_it_takes_by_then_is_shown_and_asked_again(
     assert FEE in rest
     assert err.count("Send it? [y/N]") == 2
     assert (code, len(moved)) == ((0, 2) if answer == "y" else (1, 1))
+
+
+@pytest.mark.parametrize("words", ESTIMATED)
+@pytest.mark.parametrize("word", ["FEE_TOO_LOW", "REPLACEMENT_TOO_CHEAP", "BAD_PAYMENT"])
+@pytest.mark.parametrize("rate_then", [RATE, RATE + 1])
+def test_what_was_agreed_to_and_does_not_do_by_then_is_shown_anew(
+    words: str,
+    word: str,
+    rate_then: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Another bid for its coins, or a mempool that asks for more: what that has changed is asked
+    about again, and what is refused just as it was shown ends the command."""
+    node = FakeNode()
+    node.rate_then = rate_then
+    node.refusals.append(CommandFailedError("too little by now", word))
+    code, moved, err = said_to(
+        node, words, "y\ny\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    )
+    anew = rate_then != RATE
+    assert (code, len(moved)) == ((0, 2) if anew else (1, 1))
+    assert err.count("Send it? [y/N]") == len(moved)
+    assert ("too little by now; it would be, by now:" in err) == anew
+    assert node.moved_with[-1]["fee_rate"] == rate_then
 
 
 def test_nobody_is_asked_to_sign_what_the_wallet_cannot(

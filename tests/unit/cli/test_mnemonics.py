@@ -171,6 +171,14 @@ def test_a_line_of_too_many_words_is_not_taken(monkeypatch: pytest.MonkeyPatch) 
     assert terminal.questions[:4] == ["Word 1", "Word 1", "Word 21", "Word 21"]
 
 
+def test_what_follows_the_last_word_closes_no_gap(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed = [f"24 {WORDS[23]} abandon", " ".join(WORDS[:22]), WORDS[22]]
+    terminal = Terminal(monkeypatch, typed)
+    assert read_mnemonic(None) == MNEMONIC
+    assert "word 1 is missing, and 'abandon' would be word 25" in terminal.getvalue()
+    assert terminal.questions == ["Word 1", "Word 1", "Word 23"]
+
+
 def test_no_words_without_file_or_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO(MNEMONIC))
     with pytest.raises(CommandFailedError, match="use a terminal or --mnemonic-file FILE"):

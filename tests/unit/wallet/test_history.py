@@ -8,17 +8,25 @@ from pathlib import Path
 import pytest
 
 from tests.framework.vectors import VECTORS
-from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from tests.framework.wallets import CHEAP, Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
 from unchained.node.wallet import event_records, user_records
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import EventsForgottenError, NothingKnownError
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.history import HistoryFilter
-from unchained.node.wallet.keystore import Keystore, SpendSecret
+from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
+from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.orders import note_signed
 from unchained.node.wallet.payee_book import PayeeBook
-from unchained.node.wallet.records import HistoryEntry, HistoryKind, HistoryStatus, Payee
+from unchained.node.wallet.records import (
+    HistoryEntry,
+    HistoryKind,
+    HistoryStatus,
+    OutgoingNote,
+    Payee,
+    PaymentSecret,
+)
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
 
@@ -134,6 +142,45 @@ def test_who_prepared_or_signed_what_others_send_knows_whom_it_pays(
     assert entry(watch, proven.sized.txid).payees
 
 
+def test_of_what_nobody_has_sent_the_oldest_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_records, "UNSENT_KEPT", 3)
+    store = cheap_wallet().store
+    note = OutgoingNote((Payee("unc1somebody", 5, b""),), None)
+    first, *others = (bytes([number]) * 32 for number in (9, 4, 7, 2, 8))
+    store.keep_payees(first, note)
+    for txid in others:
+        # what waits for its signers comes back, each time that one has signed
+        store.keep_payees(txid, note)
+        store.keep_payees(first, note)
+    kept = [txid for txid in (first, *others) if store.kept_payees(txid)]
+    assert kept == [first, *others[-2:]]
+
+
+def test_what_names_whom_a_transfer_pays_is_kept_before_what_names_locks() -> None:
+    store = cheap_wallet().store
+    paycode = Payee("unc1somebody", 5, b"rent", "landlord")
+    poor = OutgoingNote((Payee("lock:" + "11" * 32, 5, b""),), None)
+    rich = OutgoingNote((paycode,), None, (PaymentSecret(0, bytes(32)),))
+    for note in (poor, rich, poor):
+        store.keep_payees(b"t" * 32, note)
+    kept = store.kept_payees(b"t" * 32)
+    assert kept is not None
+    assert (kept.payees, kept.secrets) == (rich.payees, rich.secrets)
+
+
+def test_what_was_kept_without_an_order_is_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(user_records, "UNSENT_KEPT", 2)
+    store = cheap_wallet().store
+    note = OutgoingNote((Payee("unc1somebody", 5, b""),), None)
+    old, *others = (bytes([number]) * 32 for number in (9, 4, 7))
+    store.run("INSERT INTO labels VALUES (?, ?, ?)", "payees", old, store.sealer.seal(note, old))
+    assert store.kept_payees(old) is not None
+    for txid in others:
+        store.keep_payees(txid, note)
+    assert store.kept_payees(old) is None
+    assert all(store.kept_payees(txid) for txid in others)
+
+
 def test_what_is_sent_of_a_contract_for_others_is_no_payment_of_nothing() -> None:
     chain = WalletChain()
     a, b = purses(chain)
@@ -159,6 +206,38 @@ def test_what_is_sent_of_a_contract_for_others_is_no_payment_of_nothing() -> Non
             (stranger, UNC // 8, "baker")
         ]
         chain.mine()
+
+
+def test_a_wallet_that_noted_it_as_a_payment_of_nothing_calls_it_what_it_is(
+    tmp_path: Path,
+) -> None:
+    chain = WalletChain()
+    save_new(Keystore.create(REG, new_secret(), "pass", cost=CHEAP), tmp_path, "w")
+    wallet = Wallet.open(tmp_path, "w", REG)
+    wallet.unlock("pass")
+    a, b = Purse(chain, cheap_wallet()), Purse(chain, wallet)
+    shared = multisig(REG, 1, [a.wallet.address(), b.wallet.address()])
+    b.wallet.add_contract(shared, 0)
+    chain.grow(3, a.mine_to, b.mine_to)
+    sync(a, b)
+    a.pay(shared.to_text(), UNC // 2)
+    chain.mine()
+    sync(a, b)
+    payment = b.pay(a.wallet.paycode(), UNC // 4)
+    stranger = Payee(cheap_wallet("stranger").address(), UNC // 8, b"")
+    sent = b.send(b.wallet.spender.from_contract(shared, Fee(1), payees=[stranger]))
+    chain.mine()
+    b.sync()
+    last = wallet.events.last
+    for txid in (sent.txid, payment.txid):
+        wallet.store.run("UPDATE history SET kind = ? WHERE key = ?", HistoryKind.PAID, txid)
+    wallet.close()
+    again = Wallet.open(tmp_path, "w", REG)
+    kinds = {found.key: found.kind for found in again.history()}
+    assert kinds[sent.txid] is HistoryKind.CONTRACT
+    assert kinds[payment.txid] is HistoryKind.PAID
+    assert again.events.last == last
+    again.close()
 
 
 def test_what_a_reorganisation_undoes_is_told_and_told_again_when_it_comes_back() -> None:

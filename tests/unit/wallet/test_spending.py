@@ -6,8 +6,10 @@ import pytest
 import trio
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
+from unchained.node.consensus.params import REG
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.wallet import spending
+from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import (
     InsufficientFundsError,
     NoSuchCoinError,
@@ -19,6 +21,7 @@ from unchained.node.wallet.orders import PaymentOrder
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.spending import SignedTransfers
+from unchained.node.wallet.wallet_store import SETTLED_ANCHORS
 
 UNC = 10**8
 PAYEE = "lock:" + "11" * 32
@@ -152,14 +155,46 @@ def test_what_is_handed_out_is_told_from_what_is_sent_and_followed_until_it_has_
         purse.sync()
         assert purse.wallet.store.left_ms(txid, coin) is None, "it waits still"
         purse.chain.mine()
-        purse.sync()
         at = purse.chain.packages[-1][1].anchor.header.time
-        assert purse.wallet.store.left_ms(txid, coin) == at
+        purse.chain.grow(SETTLED_ANCHORS - 1)
+        purse.sync()
         other = SizedTransfer.of(rival.unsigned.transfer()).txid
+        assert purse.wallet.store.left_ms(txid, coin) is None, "it may still be undone"
+        assert purse.wallet.store.left_ms(other, coin) is None, "what takes its place may be undone"
+        purse.chain.mine()
+        purse.sync()
+        assert purse.wallet.store.left_ms(txid, coin) == at
         assert purse.wallet.store.left_ms(other, coin) == 0
         spending.settle(purse.wallet.store)
         assert counting.handed_out == {}
     assert set(counting.counted) == {bytes(sent.txid), txid}
+
+
+def test_who_has_a_limit_has_nothing_signed_of_which_the_wallet_knows_no_coin() -> None:
+    """It would count for ever: no anchor would say what has become of it."""
+    chain = WalletChain()
+    a, b = Purse(chain, cheap_wallet()), Purse(chain, cheap_wallet())
+    shared = multisig(REG, 2, [a.wallet.address(), b.wallet.address()])
+    chain.grow(3, a.mine_to)
+    a.sync()
+    a.wallet.add_contract(shared, 0)
+    a.pay(shared.to_text(), UNC // 2)
+    chain.mine()
+    a.sync()
+    spends = a.wallet.spender.from_contract(shared, Fee(1), payees=[Payee(PAYEE, UNC // 4, b"")])
+    b.sync()
+    counting = Counting()
+    with spending.limited_by(counting), pytest.raises(NoSuchCoinError, match="knows none of the"):
+        b.wallet.sign(spends.unsigned)
+    assert counting.counted == {}
+    # whose wallet it is may sign, and what the wallet watches is known
+    assert b.wallet.sign(spends.unsigned).missing() == 1
+    b.wallet.add_contract(shared, 0)
+    b.wallet.rescan(0)
+    b.sync()
+    with spending.limited_by(counting):
+        b.wallet.sign(spends.unsigned)
+    assert list(counting.handed_out.values()) == [spends.unsigned.inputs[0].coin_id]
 
 
 def _free(purse: Purse) -> list[bytes]:
