@@ -8,7 +8,7 @@ answers, would stretch a first sync from minutes to hours, while the node does n
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Final
 
 from unchained.node.primitives.types import CoinId
@@ -42,12 +42,20 @@ class HeaderLead:
         """Who is asked."""
         return self._leader.peer
 
-    def check_word_kept(self, walk: HeaderWalk) -> None:
+    @property
+    def tips(self) -> set[CoinId]:
+        """Where the scanned chain ends, and that of who is asked."""
+        return {CoinId(self._chain.tip), CoinId(self._leader.tip)}
+
+    def check_word_kept(self, walk: HeaderWalk, known: Container[bytes]) -> None:
         """Check that a walk to the end has led through as much work as was shown when headers were
-        compared. Raises `BrokenWordError`, or `NotServedByPeerError` where that had to be taken
-        from one that showed less."""
-        chain_work = self._chain.work_above(walk.fork_height)
-        leader_work = self._leader.work_above(walk.fork_height)
+        compared. Who has shown a chain that ends in a tip of `known` owes nothing: all of it is
+        here by now, from whomever, and nobody gives it again. Raises `BrokenWordError`, or
+        `NotServedByPeerError` where that had to be taken from one that showed less."""
+        chain_work, leader_work = (
+            0 if scan.tip in known else scan.work_above(walk.fork_height)
+            for scan in (self._chain, self._leader)
+        )
         if walk.work < (min(chain_work, leader_work) if self._chain.is_cut else leader_work):
             raise BrokenWordError(self.peer, "gives fewer headers than it has shown")
         if walk.work < chain_work:

@@ -58,8 +58,11 @@ class HeaderScan:
         return not self._works
 
     def add(self, coin_id: CoinId, height: int, work: int) -> None:
-        """Note the next anchor, and what its header shows of work."""
-        if not self._ids:
+        """Note the next anchor whose body is unknown, and what its header shows of work."""
+        if not self._ids or height != self.height + 1:
+            # Those between have become known since the comparison began, and so all below them.
+            self._ids.clear()
+            self._works.clear()
             self.base_height = height - 1
         self._ids += coin_id
         self._works.append(work)

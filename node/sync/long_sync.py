@@ -53,16 +53,23 @@ PUT_ASIDE_MAX: Final = 64
 
 
 class ChainFailedError(FetchError):
-    """A chain of headers leads through an anchor that cannot be connected."""
+    """A chain of headers leads through an anchor that cannot be connected, for the rule that
+    `error` names, None if it was found to be dead."""
+
+    def __init__(self, peer: PeerId, anchor: Coin, error: ProtocolError | None) -> None:
+        why = f"anchor {anchor.id.hex()} cannot be connected" if error is None else str(error)
+        super().__init__(peer, why)
+        self.anchor = anchor
+        self.error = error
 
 
 class _Failure(msgspec.Struct, frozen=True, gc=False):
-    """Why a chain does not hold; `is_final` if it will not hold from any peer; and which peer did
-    not give it, if that was at fault."""
+    """Why a chain does not hold: which anchor of it will not hold from any peer, None if that is
+    not known; and which peer is at fault, None if nobody is."""
 
     why: str
-    is_final: bool
     peer: PeerId | None = None
+    anchor_id: CoinId | None = None
 
 
 class SyncTarget:
@@ -133,7 +140,7 @@ class LongSync:
             best = max(scans, key=lambda scan: scan.gain)
             if best.gain <= 0:
                 return why if best.is_cut else LITTLE_WORK
-            if best.is_empty:
+            if best.is_empty or await self._is_here(best):
                 # All of it that holds is here, and no other has more work.
                 return why
             failure = await self._try(best, scans, seen)
@@ -145,12 +152,12 @@ class LongSync:
                 scans.remove(best)
                 continue
             # Protocol §11: "is put aside down to the anchor before, with its sum"
-            height = await self._sound_height(best)
-            failed = best.ids_above(height, 1)
-            at_fault = {None} if failure.is_final else {best.peer, failure.peer or best.peer}
-            for peer in at_fault:
-                self._put_aside(failed, peer)
-            best.cut(height)
+            if failure.anchor_id is not None:
+                self._put_aside([failure.anchor_id], None)
+            else:
+                failed = best.ids_above(await self._sound_height(best), 1)
+                for peer in {best.peer, failure.peer or best.peer}:
+                    self._put_aside(failed, peer)
             for scan in scans:
                 self._cut(scan)
         return why
@@ -160,7 +167,7 @@ class LongSync:
     ) -> _Failure | None:
         """Fetch a scanned chain; return why it does not hold, if it does not."""
         if scan.is_deep and (why := await self._why_not_deep(scan)) is not None:
-            return _Failure(why, False)
+            return _Failure(why)
         self.leader = scan.peer
         self._target.height = scan.height
         self._log.info(
@@ -172,27 +179,45 @@ class LongSync:
         )
         async with self._chain.bulk():
             if scan.is_deep:
-                lost = await self._fetch_deep(scan, scans, seen)
-                return None if lost is None else _Failure(lost, False)
-            try:
-                await self._fetch(scan, scans, seen)
-            except ChainFailedError as error:
-                # Protocol §5.3: never the fault of who relayed it
-                return _Failure(error.why, True)
-            except FetchError as error:
-                is_broken_word = isinstance(error, BrokenWordError)
-                price = BROKEN_WORD_PRICE_MS if is_broken_word else FAILED_CHAIN_PRICE_MS
-                self._peers.reputation.penalize(
-                    error.peer, Penalty.COST, f"sync: {error.why}", ms=price
-                )
-                return _Failure(error.why, False, error.peer)
-            except ProtocolError as error:
-                decision = decision_on(error).served
-                self._peers.reputation.penalize(
-                    self.leader, decision, f"sync: {error}", ms=FAILED_CHAIN_PRICE_MS
-                )
-                return _Failure(str(error), True)
+                return await self._fetch_deep(scan, scans, seen)
+            return await self._fetch_or_blame(scan, scans, seen)
+
+    async def _fetch_or_blame(
+        self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
+    ) -> _Failure | None:
+        """Fetch a scanned chain; return why it does not hold, if it does not. Who was asked when it
+        failed pays for that, who need not be the one that showed it. Raises `BranchTooLongError`.
+        """
+        lead = HeaderLead(scan, scans)
+        try:
+            await self._fetch(scan, lead, seen)
+        except BranchTooLongError:
+            raise
+        except ChainFailedError as error:
+            # Protocol §5.3: what turns out to be dead is never the fault of who relayed it
+            if error.error is not None:
+                self._penalize(error.peer, error.error)
+            if not scan.has(error.anchor.id, error.anchor.height):
+                # What he gave is not what was shown: that says nothing of the chain.
+                return _Failure(error.why, error.peer)
+            peer = None if error.error is None else error.peer
+            return _Failure(error.why, peer, error.anchor.id)
+        except FetchError as error:
+            is_broken_word = isinstance(error, BrokenWordError)
+            price = BROKEN_WORD_PRICE_MS if is_broken_word else FAILED_CHAIN_PRICE_MS
+            self._peers.reputation.penalize(
+                error.peer, Penalty.COST, f"sync: {error.why}", ms=price
+            )
+            return _Failure(error.why, error.peer)
+        except ProtocolError as error:
+            # Headers that were compared have been checked: these are others.
+            self._penalize(lead.peer, error)
+            return _Failure(str(error), lead.peer)
         return None
+
+    def _penalize(self, peer: PeerId, error: ProtocolError) -> None:
+        decision = decision_on(error).served
+        self._peers.reputation.penalize(peer, decision, f"sync: {error}", ms=FAILED_CHAIN_PRICE_MS)
 
     # What is put aside
 
@@ -223,6 +248,11 @@ class LongSync:
                 break
         return height
 
+    async def _is_here(self, scan: HeaderScan) -> bool:
+        """Return whether all of a scanned chain has been connected: what counts counts with all
+        that it grows from."""
+        return await self._count_sound([CoinId(scan.tip)]) == 1
+
     async def _count_sound(self, ids: list[CoinId]) -> int:
         """Return how many of some anchors, the lowest, count here and are not dead."""
         _, standings = await self._chain.queries.header_page(None, ids)
@@ -238,46 +268,42 @@ class LongSync:
 
     async def _fetch_deep(
         self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
-    ) -> str | None:
+    ) -> _Failure | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
-        it has not. The peer that offered it pays for that."""
+        it has not. The peer that offered it pays for that, unless it failed by another or by
+        nobody."""
         above = scan.fork_height + 1
         before = await self._chain.queries.anchor_at(above)
-        why = "a deep branch that did not win"
+        failure: _Failure | None = None
         try:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
-                    await self._fetch(scan, scans, seen)
+                    failure = await self._fetch_or_blame(scan, scans, seen)
         except BranchTooLongError:
             await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
-            return LEFT_TO_OPERATOR
-        except FetchError as error:
-            why = error.why
-        except ProtocolError as error:
-            self._peers.reputation.penalize(
-                scan.peer, decision_on(error).served, f"deep branch: {error}"
-            )
-            why = str(error)
+            return _Failure(LEFT_TO_OPERATOR)
         if await self._chain.queries.anchor_at(above) != before:
             return None
-        self._peers.reputation.penalize(
-            scan.peer, Penalty.COST, f"deep branch: {why}", ms=LOST_DEEP_BRANCH_PRICE_MS
-        )
-        return why
+        failure = failure or _Failure("a deep branch that did not win", scan.peer)
+        if failure.peer == scan.peer:
+            self._peers.reputation.penalize(
+                scan.peer, Penalty.COST, f"deep branch: {failure.why}", ms=LOST_DEEP_BRANCH_PRICE_MS
+            )
+        return failure
 
     # Fetching
 
-    async def _fetch(self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen) -> None:
+    async def _fetch(self, scan: HeaderScan, lead: HeaderLead, seen: Seen) -> None:
         """Fetch a scanned chain; its headers come again, for the scan keeps none of them, from the
         peer that showed it or another that has it.
 
-        Raises `FetchError` and `ProtocolError`.
+        Raises `ChainFailedError` where an anchor cannot be connected, other `FetchError`s, and
+        `ProtocolError` for headers that break a rule.
         """
         tip = scan.tip if scan.is_cut else ZERO32
         walk = HeaderWalk(
             self._chain.network, self._chain.queries, self._fetcher, self._clock, scan.peer, tip
         )
-        lead = HeaderLead(scan, scans)
         proven_height = scan.height_of(self._assume_valid)
         held: list[tuple[Coin, AnchorHeader]] = []
         while not walk.at_end:
@@ -291,10 +317,10 @@ class LongSync:
                     for coin, _ in held
                     if coin.height <= proven_height and scan.has(coin.id, coin.height)
                 }
-                await self._downloader.fetch(lead.peer, held, trusted)
-                await self._check_connected(lead.peer, held)
+                await self._connect(lead.peer, held, trusted)
                 held = []
-        lead.check_word_kept(walk)
+        known = {tip for tip in lead.tips if await self._count_sound([tip])}
+        lead.check_word_kept(walk, known)
 
     async def _next_page(self, walk: HeaderWalk, lead: HeaderLead, seen: Seen) -> Anchors:
         """Return the next headers of whoever leads; one that does not keep pace is replaced."""
@@ -313,8 +339,16 @@ class LongSync:
                 lead.note_page(trio.current_time() - began)
                 return page
 
-    async def _check_connected(self, peer: PeerId, anchors: Anchors) -> None:
-        """Check that none of some anchors has turned out to be dead. Raises `ChainFailedError`."""
+    async def _connect(self, peer: PeerId, anchors: Anchors, trusted: set[CoinId]) -> None:
+        """Fetch the bodies of anchors that follow one another, and check that none of them turns
+        out to be dead. Raises `FetchError`, `ChainFailedError` where one cannot be connected."""
+        refused: ProtocolError | None = None
+        try:
+            await self._downloader.fetch(peer, anchors, trusted)
+        except ProtocolError as error:
+            refused = error
         sound = await self._count_sound([coin.id for coin, _ in anchors])
         if sound < len(anchors):
-            raise ChainFailedError(peer, f"anchor {anchors[sound][0].id.hex()} cannot be connected")
+            raise ChainFailedError(peer, anchors[sound][0], refused) from refused
+        if refused is not None:
+            raise refused

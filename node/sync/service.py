@@ -36,10 +36,10 @@ from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.sync.long_sync import (
     LEFT_TO_OPERATOR,
     LITTLE_WORK,
-    UNDER_WAY,
     LongSync,
     SyncTarget,
 )
+from unchained.node.sync.peer_state import OTHER_FIRST, UNTRIED, WANTED_ANCHORS_MAX, PeerState
 from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.sync.votes import Votes
 from unchained.node.transport.contract import PeerId
@@ -48,12 +48,6 @@ HELD_HEADERS_MAX: Final = 4_096
 """Headers held of a branch whose work does not suffice yet."""
 LONG_SYNC_ANCHORS: Final = 512
 """Anchors that a node is behind from which on it is a long sync."""
-OTHER_FIRST: Final = "another chain has more work"
-UNTRIED: Final = frozenset({UNDER_WAY, OTHER_FIRST})
-"""Why a chain that is shown to have more work than ours has not been tried yet, for nothing that
-its peer did."""
-TIP_FIRST_RETRY_S: Final = 5.0
-TIP_LONGEST_RETRY_S: Final = 600.0
 FOLLOWED_BY_OTHER_S: Final = 5.0
 """How long a tip is left to the peer that was asked for it first."""
 AGREED_S: Final = 15.0
@@ -64,11 +58,9 @@ USELESS_HEADER_PRICE_MS: Final = 0.1
 """Price of each header that was read of a chain which is not followed."""
 COMPARISONS_BURST: Final = 8
 COMPARISONS_PER_EPOCH: Final = 4.0
-"""How often votes are compared because a peer's tip lies on another branch: the whole tree above
-the fork is weighed for it, by the chain's writer. Both tips change once an epoch; whoever changes
-his more often is looked at later."""
-WANTED_ANCHORS_MAX: Final = 16
-"""Unknown anchors of one peer that wait to be asked for."""
+"""How often the peers of an address are asked for votes: the whole tree above the fork is weighed
+for it, by the chain's writer. Both tips change once an epoch; whoever changes his more often is
+looked at later."""
 SYNC_REPORT_S: Final = 10.0
 
 
@@ -99,36 +91,6 @@ class SyncStatistics(msgspec.Struct, frozen=True):
     bodies: int
     votes: int
     proofs_skipped: int
-
-
-class _PeerState:
-    """What sync knows of one peer."""
-
-    def __init__(self) -> None:
-        self.wake = trio.Event()
-        self.wanted: dict[CoinId, None] = {}
-        self.retry: dict[CoinId, tuple[float, float]] = {}
-        """Tips that led nowhere: when to try again, and how long the wait was."""
-        self.tip: bytes | None = None
-        self.compared: tuple[bytes, bytes, float] | None = None
-        self.settled = False
-        self.is_ahead = False
-        """Whether it has shown a chain of more work that has not been tried to its end."""
-
-    def may_try(self, anchor_id: CoinId) -> bool:
-        """Return whether an anchor is to be followed now: not soon after it led nowhere."""
-        retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
-        return trio.current_time() >= retry_at
-
-    def tried(self, anchor_id: CoinId, why: str | None) -> None:
-        """Note why an anchor was not followed, None if it was."""
-        _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
-        if why is None or why in UNTRIED:
-            return
-        wait = min(max(2 * waited, TIP_FIRST_RETRY_S), TIP_LONGEST_RETRY_S)
-        if len(self.retry) >= WANTED_ANCHORS_MAX:
-            del self.retry[next(iter(self.retry))]
-        self.retry[anchor_id] = (trio.current_time() + wait, wait)
 
 
 class _Followed(msgspec.Struct, frozen=True, gc=False):
@@ -163,7 +125,7 @@ class SyncService:
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
-        self._states: dict[PeerId, _PeerState] = {}
+        self._states: dict[PeerId, PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
         self._behind = 0
         self._target = SyncTarget()
@@ -244,7 +206,7 @@ class SyncService:
                     status = self._peers.status_of(peer)
                     state = self._states.get(peer)
                     if state is None:
-                        self._states[peer] = _PeerState()
+                        self._states[peer] = PeerState()
                         nursery.start_soon(self._attend, peer, name="sync.peer")
                     elif status is not None and status.tip != state.tip:
                         state.wake.set()
@@ -287,45 +249,53 @@ class SyncService:
         finally:
             del self._states[peer]
             self._votes.forget(peer)
+        # Nobody waits any more for what it showed.
+        self._note_settled()
 
-    def _patience_s(self, peer: PeerId, state: _PeerState) -> float:
+    def _patience_s(self, peer: PeerId, state: PeerState) -> float:
         """Return after how many seconds to look at a peer again that says nothing."""
         again_s = max(1.0, self._epoch_s / 2)
-        is_at_rest = not (state.retry or state.wanted or self._votes.has_more(peer))
+        is_owed = state.unasked is not None or self._votes.has_more(peer)
+        is_at_rest = not (state.retry or state.wanted or is_owed)
         if is_at_rest and state.tip == self._chain.status.value.tip:
             return max(AGREED_S, again_s)
         return again_s
 
-    async def _settle(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
+    async def _settle(self, peer: PeerId, state: PeerState, tip: CoinId) -> None:
         """Catch up with what a peer knows."""
         wanted, state.wanted = state.wanted, {}
         is_ahead = False
         for anchor_id in dict.fromkeys((tip, *wanted)):
-            if not state.may_try(anchor_id):
-                continue
-            # Most often, and then nobody has to ask the writer.
-            if anchor_id == self._chain.status.value.tip:
-                continue
-            if await self._chain.queries.is_known(anchor_id):
-                continue
-            before = self._chain.status.value.tip
-            with span("anchor", anchor_id):
-                followed = await self._try_to_follow(peer, anchor_id)
-            state.tried(anchor_id, followed.why)
-            is_ahead = is_ahead or (anchor_id == tip and followed.why in UNTRIED)
+            followed, before = None, self._chain.status.value.tip
+            if state.may_try(anchor_id) and not await self._is_known(anchor_id):
+                with span("anchor", anchor_id):
+                    followed = await self._try_to_follow(peer, anchor_id)
+                state.tried(anchor_id, followed.why)
+                is_ahead = is_ahead or (anchor_id == tip and followed.why in UNTRIED)
+            # While it is asked for votes, nobody waits for what has been tried.
             state.is_ahead = is_ahead
             self._note_settled()
+            if followed is None:
+                continue
             if followed.why is not None:
                 why = followed.why
                 self._log.debug("sync.not_followed", peer=peer, tip=anchor_id, why=why)
             if followed.reached is not None:
-                await self._votes.ask(peer, before, followed.reached)
+                state.owe(before, followed.reached)
+                await self._ask_unasked(peer, state)
         if not state.settled:
             # What was found before we met is not gossiped any more.
-            await self._votes.ask(peer, tip, tip)
+            state.owe(tip, tip)
+        await self._ask_unasked(peer, state)
         await self._compare(peer, state, tip)
         state.settled, state.is_ahead = True, is_ahead
         self._note_settled()
+
+    async def _is_known(self, anchor_id: CoinId) -> bool:
+        # Most often, and then nobody has to ask the writer.
+        if anchor_id == self._chain.status.value.tip:
+            return True
+        return await self._chain.queries.is_known(anchor_id)
 
     def _note_settled(self) -> None:
         if self.synced.value or self._behind:
@@ -357,8 +327,11 @@ class SyncService:
         state = self._states.get(peer)
         if state is None or not state.may_try(anchor_id):
             return False
+        is_ahead = state.is_ahead
         followed = await self._try_to_follow(peer, anchor_id)
         state.tried(anchor_id, followed.why)
+        state.is_ahead = is_ahead
+        self._note_settled()
         return followed.why is None
 
     async def _try_to_follow(self, peer: PeerId, tip: CoinId) -> _Followed:
@@ -460,7 +433,7 @@ class SyncService:
 
     # Votes
 
-    async def _compare(self, peer: PeerId, state: _PeerState, tip: CoinId) -> None:
+    async def _compare(self, peer: PeerId, state: PeerState, tip: CoinId) -> None:
         """Ask for votes if a peer's tip and our own are on different branches."""
         own = self._chain.status.value.tip
         if tip == own or not await self._chain.queries.are_apart(tip):
@@ -472,7 +445,20 @@ class SyncService:
             or now - state.compared[2] >= self._epoch_s
             or self._votes.has_more(peer)
         )
-        # By address: whoever comes back under another name has had it done all the same.
-        if is_due and self._comparisons.take(self._peers.reputation.group_of(peer), now):
+        if is_due and await self._ask_for_votes(peer, own, tip):
             state.compared = (tip, own, now)
-            await self._votes.ask(peer, own, tip)
+
+    async def _ask_unasked(self, peer: PeerId, state: PeerState) -> None:
+        """Ask a peer for the votes that it is still to be asked for, if that may be done now."""
+        if state.unasked is not None and await self._ask_for_votes(peer, *state.unasked):
+            state.unasked = None
+
+    async def _ask_for_votes(self, peer: PeerId, one: CoinId, other: CoinId) -> bool:
+        """Ask a peer for the votes on which two tips differ, unless its address has been asked too
+        often lately; return whether that was done."""
+        # By address: whoever comes back under another name has had it done all the same.
+        group = self._peers.reputation.group_of(peer)
+        if not self._comparisons.take(group, trio.current_time()):
+            return False
+        await self._votes.ask(peer, one, other)
+        return True

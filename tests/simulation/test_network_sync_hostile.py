@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from tests.framework.attacks import Attacker
-from tests.framework.simulation.simnet import SimNet, SimNode, simulate
-from tests.simulation.test_network_sync import newcomer_of, old_nodes
+from tests.framework.simulation.simnet import SimNet, SimNode, simulate, solve
+from tests.simulation.test_network_sync import newcomer_of, old_nodes, until_synced
 from unchained.node.peers.reputation import Reputation
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.header_source import HeaderSource
@@ -78,6 +79,22 @@ def slow_down(monkeypatch: pytest.MonkeyPatch, seconds: float, met: trio.Event) 
     monkeypatch.setattr(HeaderSource, "headers_above", headers_above)
 
 
+class Misleader(Promiser):
+    """Asked again for headers that it has shown, it gives one with a wrong target instead."""
+
+    async def know(self, node: SimNode) -> None:
+        """Take over the chain of a node, and make the wrong header."""
+        await super().know(node)
+        anchor, body = self._chain[0]
+        header = msgspec.structs.replace(anchor.header, target=anchor.header.target // 2)
+        self._wrong = wire.AnchorHeader.of(solve(header, self.net.params, grade=True), body)
+
+    def _headers(self, payload: bytes) -> bytes:
+        rounds = self.rounds
+        answer = super()._headers(payload)
+        return answer if self.rounds == rounds else wire.HEADERS_EXCHANGE.answer((self._wrong,))
+
+
 async def newcomer_with(net: SimNet, promiser: Promiser) -> SimNode:
     """Return a newcomer that knows three honest nodes and, first, a promiser."""
     nodes = await old_nodes(net, 3, ANCHORS)
@@ -100,20 +117,28 @@ async def until_whole(net: SimNet, newcomer: SimNode, within_s: float) -> None:
     await net.until(lambda: newcomer.network.synced.value, "synced", 30)
 
 
+def charges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[PeerId, float]]:
+    """Return a list to which is added who is charged how many milliseconds, by any node. More than
+    fifty charges fail: a sync that goes round and round lets no time pass."""
+    charged: list[tuple[PeerId, float]] = []
+    penalize = Reputation.penalize
+
+    def noted(self: Reputation, peer: PeerId, *args: Any, ms: float = 0.0) -> None:
+        charged.append((peer, ms))
+        assert len(charged) <= 50, charged
+        penalize(self, peer, *args, ms=ms)
+
+    monkeypatch.setattr(Reputation, "penalize", noted)
+    return charged
+
+
 @pytest.mark.parametrize("given", [0, 1, PAGE - 1])
 async def test_headers_that_are_shown_and_not_given_stop_no_sync(
     given: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met = trio.Event()
     slow_down(monkeypatch, 0.1, met)
-    charged: list[tuple[PeerId, float]] = []
-    penalize = Reputation.penalize
-
-    def noted(self: Reputation, peer: PeerId, *args: Any, ms: float = 0.0) -> None:
-        charged.append((peer, ms))
-        penalize(self, peer, *args, ms=ms)
-
-    monkeypatch.setattr(Reputation, "penalize", noted)
+    charged = charges(monkeypatch)
     async with simulate(11) as net:
         promiser = Promiser(net)
         promiser.met = met
@@ -123,6 +148,21 @@ async def test_headers_that_are_shown_and_not_given_stop_no_sync(
         assert promiser.rounds == 1
         assert (promiser.transport.id, BROKEN_WORD_PRICE_MS) in charged
         assert {peer for peer, ms in charged if ms} == {promiser.transport.id}
+
+
+async def test_a_wrong_header_given_afterwards_counts_against_its_giver_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    met = trio.Event()
+    slow_down(monkeypatch, 0.1, met)
+    charged = charges(monkeypatch)
+    async with simulate(11) as net:
+        misleader = Misleader(net)
+        misleader.met = met
+        newcomer = await newcomer_with(net, misleader)
+        await until_whole(net, newcomer, 60)
+        assert misleader.rounds == 1
+        assert {peer for peer, _ in charged} == {misleader.transport.id}
 
 
 async def test_few_headers_shown_at_once_keep_nobody_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,3 +175,27 @@ async def test_few_headers_shown_at_once_keep_nobody_out(monkeypatch: pytest.Mon
         promiser.shown, promiser.given = 1, 1
         newcomer = await newcomer_with(net, promiser)
         await until_whole(net, newcomer, 240)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+async def test_a_sync_whose_only_source_goes_amid_it_ends(
+    comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    charged = charges(monkeypatch)
+    async with simulate(11) as net:
+        (source,) = await old_nodes(net, 1)
+        newcomer = newcomer_of(net, [source])
+        await newcomer.start()
+        await net.until(lambda: newcomer.height > 64, "under way", 60, step_s=0.05)
+        await source.stop()
+        if comes_back:
+            await source.start()
+        sync = newcomer.network.sync
+        await net.until(lambda: not sync.statistics().syncing, "given up", 60, step_s=0.05)
+        assert sync.statistics().leader is None
+        if not comes_back:
+            assert newcomer.height < source.height
+            await source.start()
+        await until_synced(net, newcomer, [source])
+        assert sum(ms for _, ms in charged) < BROKEN_WORD_PRICE_MS
+        assert newcomer.network.peers.statistics().bans == 0
