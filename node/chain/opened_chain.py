@@ -42,7 +42,7 @@ def open_chain(store: KeyValueStore, network: Network) -> OpenedChain:
     """
     tip_id = schema.meta_id(store, schema.META_TIP)
     if tip_id is None:
-        _lay_genesis(store, network)
+        store.write(genesis_rows(store, network), sync=True)
         tip_id = genesis_of(network).id
     tip = _coin(store, tip_id)
     state = there(schema.STATE.get(store, tip.height), f"state at height {tip.height}")
@@ -75,7 +75,8 @@ def connect_loaded(tree: AnchorTree, main: Sequence[CoinId]) -> None:
         tree.set_tip(node)
 
 
-def _lay_genesis(store: KeyValueStore, network: Network) -> None:
+def genesis_rows(store: KeyValueStore, network: Network) -> Batch:
+    """Return what a store that holds no chain is to be given for it to hold genesis."""
     genesis = genesis_of(network)
     record = AnchorRecord(genesis.coin.raw, genesis.body.to_bytes(), AnchorStatus.COUNTS, 0, 0)
     state = StateRecord(0, 0, 0, genesis.history.to_bytes())
@@ -90,7 +91,7 @@ def _lay_genesis(store: KeyValueStore, network: Network) -> None:
     batch.put(schema.META.key(schema.META_TIP), genesis.id)
     batch.put(schema.META.key(schema.META_NEXT_EVENT), schema.encode_number(0))
     batch.put(schema.META.key(schema.META_RUNNING_MS), schema.encode_number(0))
-    store.write(batch, sync=True)
+    return batch
 
 
 def _find_root(store: KeyValueStore, network: Network, tip: Coin) -> tuple[CoinId, int]:

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
-from unchained.node.chain.opened_chain import open_chain
+from unchained.node.chain.opened_chain import genesis_rows
 from unchained.node.chain.results import Outcome, Package, ProvenCoin
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.tree import AnchorMark, AnchorStatus
@@ -180,12 +180,12 @@ class TakenIn(msgspec.Struct, frozen=True):
 
 def begin_chain(store: KeyValueStore, network: Network, remains: Remains) -> None:
     """Lay down genesis in a new store, and take over what no chain shows: addresses and bans of
-    peers, which anchors are set aside, and from where on events are to be numbered. Nothing for one
-    that has been begun."""
+    peers, which anchors are set aside, and from where on events are to be numbered: all of it or
+    nothing. Nothing for one that has been begun."""
     if schema.meta_id(store, schema.META_TIP) is not None:
         return
-    open_chain(store, network)
-    batch = Batch()
+    # With genesis, which says that it has been begun: a run that was cut off loses none of it.
+    batch = genesis_rows(store, network)
     for table in (schema.ADDRESS, schema.BAN):
         for key, raw in remains.rows(table):
             batch.put(key, raw)

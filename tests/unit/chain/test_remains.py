@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -27,7 +28,7 @@ from unchained.node.chain.remains import (
     take_in_again,
 )
 from unchained.node.chain.service import ChainService
-from unchained.node.chain.tree import AnchorStatus
+from unchained.node.chain.tree import AnchorMark, AnchorStatus
 from unchained.node.consensus.params import LOCAL, REG
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.types import CoinId
@@ -247,6 +248,40 @@ async def test_what_was_set_aside_never_counts_in_between(grown: Grown, row: str
     assert core.tree.nodes[wrong].is_set_aside
     assert core.take_back(wrong)
     assert core.tip.id == top
+
+
+class Killed(Exception):
+    """The process ended between two writes."""
+
+
+class KilledStore(MemoryStore):
+    """A store whose process does not live to a second write."""
+
+    written = False
+
+    def write(self, batch: Batch, *, sync: bool) -> None:
+        if self.written:
+            raise Killed
+        super().write(batch, sync=sync)
+        self.written = True
+
+
+def test_a_run_that_is_cut_off_loses_nothing_that_no_chain_shows(grown: Grown) -> None:
+    wrong, _ = grown.body(grown.core.tip.height - 1)
+    assert grown.core.set_aside(wrong)
+    batch = Batch()
+    addresses = schema.ADDRESS.key(b"an address")
+    batch.put(addresses, b"a row that is taken over as it is")
+    grown.store.write(batch, sync=True)
+    remains, store = Remains(grown.store, REG), new_store()
+    with suppress(Killed):
+        begin_chain(KilledStore(store.disk), REG, remains)
+    begin_chain(store, REG, remains)
+    assert store.get(addresses) is not None
+    record = schema.ANCHOR.get(store, wrong)
+    assert record is not None
+    assert record.marks & AnchorMark.SET_ASIDE
+    assert schema.meta_number(store, schema.META_NEXT_EVENT) == remains.next_event
 
 
 async def test_one_set_aside_that_has_not_come_is_so_when_it_comes(grown: Grown) -> None:
