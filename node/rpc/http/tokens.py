@@ -15,7 +15,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import hmac
-import itertools
 import os
 import re
 import threading
@@ -260,7 +259,12 @@ class TokenBook:
             if token is None:
                 raise SpendingLimitError(amount, 0, 0)
             kept = self._counting(token)
-            if any(entry.txid == txid.hex() for entry in kept):
+            known = [entry for entry in kept if entry.txid == txid.hex()]
+            is_one_more = bool(coin_id) and not any(entry.coin for entry in known)
+            signed = sum(bool(entry.coin) for entry in kept)
+            if is_one_more and (known or amount) and signed >= SIGNED_MAX:
+                raise TooManySignedError(SIGNED_MAX)
+            if known:
                 # Signed twice it may be in other hands, whatever comes of the first.
                 self._signed_again.add((token_id, txid.hex()))
                 if coin_id:
@@ -269,8 +273,6 @@ class TokenBook:
             if not amount:
                 # What takes nothing out counts nothing: it is not kept.
                 return False
-            if coin_id and sum(bool(entry.coin) for entry in kept) >= SIGNED_MAX:
-                raise TooManySignedError(SIGNED_MAX)
             now_ms = self._clock.now_ms()
             entry = Spent(txid.hex(), amount, now_ms, replaced.hex(), coin_id.hex())
             spent, then = _total(kept), _total([*kept, entry])
@@ -408,16 +410,17 @@ def _held(spent: Iterable[Spent], txid: bytes, coin_id: bytes) -> tuple[Spent, .
 def _bounded(spent: Sequence[Spent]) -> tuple[Spent, ...]:
     """Return entries, the oldest first, of which the older ones are joined by the hour: then they
     count a little longer, and again where they are signed or replaced, never less. Those that may
-    still be sent stay as they are."""
-    last = [entry for entry in spent if entry.coin]
-    sent = [entry for entry in spent if not entry.coin]
-    older = sorted(sent[:-SPENT_EACH_MAX], key=lambda entry: entry.time_ms)
-    last += sent[-SPENT_EACH_MAX:]
-    joined = []
-    for _, group in itertools.groupby(older, key=lambda entry: entry.time_ms // _HOUR_MS):
-        entries = list(group)
-        joined.append(Spent("", _total(entries), max(entry.time_ms for entry in entries)))
-    return (*joined, *last)
+    still be sent stay as they are; all that stay keep their order."""
+    sent = [index for index, entry in enumerate(spent) if not entry.coin]
+    older = set(sent[:-SPENT_EACH_MAX])
+    hours: dict[int, list[Spent]] = {}
+    for index in sorted(older):
+        hours.setdefault(spent[index].time_ms // _HOUR_MS, []).append(spent[index])
+    joined = [
+        Spent("", _total(entries), max(entry.time_ms for entry in entries))
+        for _, entries in sorted(hours.items())
+    ]
+    return (*joined, *(entry for index, entry in enumerate(spent) if index not in older))
 
 
 def _read(path: Path) -> tuple[Token, ...]:

@@ -235,6 +235,38 @@ def test_so_many_are_signed_and_not_sent_and_no_more(kept: Book) -> None:
     assert kept.book.spent(kept.book.tokens()[0]) == SIGNED_MAX + 2
 
 
+def test_so_many_are_handed_out_also_of_those_that_were_sent(kept: Book) -> None:
+    spender = kept.spender()
+    for number in range(SIGNED_MAX + 1):
+        kept.book.reserve(spender, txid(number), 1, b"")
+    for number in range(SIGNED_MAX):
+        assert not kept.book.reserve(spender, txid(number), 1, b"", COIN)
+    with pytest.raises(TooManySignedError):
+        kept.book.reserve(spender, txid(SIGNED_MAX), 1, b"", COIN)
+    # one that is handed out already is one, however often
+    assert not kept.book.reserve(spender, txid(0), 1, b"", COIN)
+    kept.clock.ms += SPENDING_DAY_MS
+    assert kept.book.spent(kept.book.tokens()[0]) == SIGNED_MAX
+    # what was refused was not signed
+    kept.book.reserve(spender, txid(SIGNED_MAX), 1, b"")
+    kept.book.release(spender, txid(SIGNED_MAX))
+    assert kept.book.spent(kept.book.tokens()[0]) == SIGNED_MAX
+
+
+@pytest.mark.parametrize("others", [0, SPENT_EACH_MAX - 1])
+def test_what_replaces_another_and_is_handed_out_counts_in_its_place(
+    kept: Book, others: int
+) -> None:
+    spender = kept.spender(limit=13 * UNC)
+    kept.book.reserve(spender, txid(1), 10 * UNC, b"")
+    kept.book.reserve(spender, txid(2), 12 * UNC, txid(1), COIN)
+    for number in range(others):
+        kept.book.reserve(spender, txid(10 + number), 1, b"")
+    assert kept.book.reserve(spender, txid(3), 13 * UNC - others, txid(2), COIN)
+    for book in (kept.book, kept.open()):
+        assert book.spent(book.tokens()[0]) == 13 * UNC
+
+
 def test_what_replaces_a_transfer_of_yesterday_counts_whole(kept: Book) -> None:
     spender = kept.spender()
     kept.book.reserve(spender, txid(1), 6 * UNC, b"")
