@@ -10,12 +10,17 @@ names, until one of them is used.
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
+
+_RUNNING: Final = threading.RLock()
+"""Held while a module is run. One for all, since each may want others; who is run may, by way of
+others, come upon itself."""
 
 
 def defer(packages: Collection[str], classes: Mapping[str, tuple[str, ...]] | None = None) -> None:
@@ -48,6 +53,7 @@ class _Deferred:
     def __init__(self, module: ModuleType, spec: ModuleSpec) -> None:
         self._module = module
         self._spec = spec
+        self._is_running = False
 
     @property
     def has_run(self) -> bool:
@@ -55,11 +61,23 @@ class _Deferred:
         return vars(self._module).get("__getattr__") is not self
 
     def run(self) -> None:
-        """Run the module unless it has been."""
-        if not self.has_run:
-            del vars(self._module)["__getattr__"]
+        """Run the module unless it has been; return once that is done. Raises what it raises: then
+        it is run again when something of it is wanted again."""
+        with _RUNNING:
+            if self.has_run or self._is_running:
+                return
             assert self._spec.loader is not None, "what was found has one"
-            self._spec.loader.exec_module(self._module)
+            self._is_running = True
+            try:
+                self._spec.loader.exec_module(self._module)
+            except BaseException:
+                vars(self._module)["__getattr__"] = self
+                raise
+            finally:
+                self._is_running = False
+            # Only now: other threads that want what is still to come wait here for it.
+            if not self.has_run:
+                del vars(self._module)["__getattr__"]
 
     def load(self, name: str) -> Any:
         """Return what the module has by a name, once it has run; raises AttributeError for what it

@@ -32,17 +32,24 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != USER:
             return None
-        sys.meta_path.remove(self)
         spec = PathFinder.find_spec(name, path, target)
         if spec is not None and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+            spec.loader = _Loader(spec.loader.name, spec.loader.path, self)
         return spec
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module that finds no Rich meanwhile, unless somebody has it already."""
+    """Runs a module that finds no Rich meanwhile, unless somebody has it already; then its finder
+    has done what it was for."""
+
+    def __init__(self, name: str, path: str, finder: _Finder) -> None:
+        super().__init__(name, path)
+        self._finder = finder
 
     def exec_module(self, module: ModuleType) -> None:
+        # Here and not where it was found: who looks whether there is such a module runs none.
+        if self._finder in sys.meta_path:
+            sys.meta_path.remove(self._finder)
         if SPARED in sys.modules:
             super().exec_module(module)
             return

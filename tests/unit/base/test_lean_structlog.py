@@ -51,3 +51,16 @@ def test_structlog_shows_what_failed_without_it() -> None:
         "    structlog.get_logger().exception('failed')",
     )
     assert "ZeroDivisionError: division by zero" in found
+
+
+def test_who_only_looks_for_it_does_not_bring_rich_back() -> None:
+    found = python(
+        "import sys, importlib.util",
+        "from unchained.node.base.lean_structlog import spare_rich",
+        "spare_rich()",
+        "print(importlib.util.find_spec('structlog.dev').name)",
+        "import structlog.dev",
+        "left = [one for one in sys.meta_path if 'lean' in type(one).__module__]",
+        "print('rich' in sys.modules, left)",
+    )
+    assert found.splitlines() == ["structlog.dev", "False []"]
