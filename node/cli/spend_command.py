@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from unchained.node.base.randomness import SYSTEM
 from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.cli.passphrases import with_passphrase
 from unchained.node.cli.wallet import SLOW_ANSWER_S
@@ -28,7 +28,7 @@ class SpendCommand:
         self._wallet = wallet
         self._file = passphrase_file
         self._descriptor = descriptor
-        self._holder = secrets.token_hex(8)
+        self._holder = SYSTEM.token_bytes(8).hex()
 
     def plan(self, method: str, asked: Mapping[str, object]) -> dict[str, Any]:
         """Return what a method would send: for that no wallet need be unlocked. Raises

@@ -261,9 +261,9 @@ def test_a_data_directory_that_cannot_be_used_is_one_clear_line(tmp_path: Path) 
     file.touch()
     with pytest.raises(BadDataDirectoryError, match="is a file, expected a directory"):
         prepare_data_dir(file)
-    with pytest.raises(BadDataDirectoryError, match="cannot be written: Not a directory"):
+    with pytest.raises(BadDataDirectoryError, match="cannot be made: Not a directory"):
         prepare_data_dir(file / "below")
-    with pytest.raises(ConfigError, match="data directory /proc/unchained: cannot be written"):
+    with pytest.raises(ConfigError, match="data directory /proc/unchained: cannot be made"):
         prepare_data_dir(Path("/proc/unchained"))
 
 
