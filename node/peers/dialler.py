@@ -283,6 +283,13 @@ class Dialler:
         self._nursery.start_soon(self._dial, text, purpose, name="peers.dial")
 
     async def _dial(self, text: str, purpose: Purpose | None) -> None:
+        try:
+            await self._reach(text, purpose)
+        except TransportError as error:
+            self._report_failure(text, error)
+
+    async def _reach(self, text: str, purpose: Purpose | None) -> None:
+        """Connect to an address that is under way, and names its peer. Raises `TransportError`."""
         self.dials += 1
         self._book.attempted(text, self._clock.now_ms())
         expected = PeerId(text.rpartition("/")[2])
@@ -296,11 +303,11 @@ class Dialler:
             if purpose is not Purpose.RETURN:
                 self._lost.found(text)
             self._reported.pop(text, None)
-        except TransportError as error:
+        except TransportError:
             self._passing.pop(expected, None)
             self._dialled.pop(expected, None)
             self._note_failed(text)
-            self._report_failure(text, error)
+            raise
         finally:
             self._under_way.discard(text)
             self.wake()
@@ -314,19 +321,22 @@ class Dialler:
     async def _keep_joined(self, text: str) -> None:
         """Keep in touch with an address of the operator's whose peer nobody named.
 
-        Who answers there is remembered: the book only holds addresses of known peers.
+        Who answers there is remembered: the book only holds addresses of known peers. One that
+        turned us away is left alone like any other.
         """
-        peer: PeerId | None = None
+        named = ""
         failures = 0
         while True:
             delay_s = DIAL_EVERY_S
-            if peer not in self._connected and self.missing > 0:
-                self.dials += 1
+            if self.missing > 0 and self._is_free(named):
                 try:
+                    self.dials += 1
                     peer = await self._transport.identify(text, timeout=DIAL_TIMEOUT_S)
                     named = str(Address.parse(text).with_peer(peer))
-                    await self._transport.connect(named, timeout=DIAL_TIMEOUT_S)
-                    self._book.add(named, OWN, self._clock.now_ms())
+                    if self._is_free(named):
+                        self._under_way.add(named)
+                        await self._reach(named, None)
+                        self._book.add(named, OWN, self._clock.now_ms())
                     failures = 0
                     self._reported.pop(text, None)
                 except TransportError as error:
@@ -334,6 +344,15 @@ class Dialler:
                     failures = min(failures + 1, 16)
                     self._report_failure(text, error)
             await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
+
+    def _is_free(self, named: str) -> bool:
+        """Return whether nothing speaks against a dial to an address of the operator's: no link to
+        its peer, none that is being made, and no wait."""
+        return not (
+            PeerId(named.rpartition("/")[2]) in self._connected
+            or named in self._under_way
+            or self._turned_away.is_waiting(named, trio.current_time())
+        )
 
     def _report_failure(self, text: str, error: TransportError) -> None:
         """Say why a dial failed: of what the operator named, aloud each time the reason changes."""

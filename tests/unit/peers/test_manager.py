@@ -18,6 +18,7 @@ from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.peers import address_exchange, link_exchange, manager
 from unchained.node.peers.address_exchange import fit_to_send
+from unchained.node.peers.address_table import OWN
 from unchained.node.peers.ban_list import BanList
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.eviction import News
@@ -27,7 +28,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import ONION_VISITOR, network_group
-from unchained.node.transport.contract import BadAddressError
+from unchained.node.transport.contract import BadAddressError, PeerConnected
 from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_S
 from unchained.node.wire.messages import AddressesRequest, Status
 from unchained.storage import schema
@@ -539,21 +540,37 @@ async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -
         await world.until(lambda: len(hub.manager.greeted()) == 3, 1)
 
 
-async def test_who_is_shown_out_of_a_full_node_leaves_it_alone_for_longer_each_time() -> None:
+@pytest.mark.parametrize("is_named", [True, False])
+async def test_who_is_shown_out_of_a_full_node_leaves_it_alone_for_longer_each_time(
+    is_named: bool,
+) -> None:
     async with a_world() as world:
         hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
         through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
         for ip in ("30.1.0.1", "31.1.0.1"):
             await Peer(world, ip, **through).start()
         await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
-        # None of these is an address for the others: they find nobody but the hub.
+        if not is_named:
+            through["bootstrap"] = (hub.transport.address.partition("/p2p/")[0],)
         late = Peer(world, "32.1.0.1", **through)
-        late.manager.book.add = lambda *_: False  # type: ignore[method-assign]
+        add = late.manager.book.add
+
+        def add_own(text: str, source: str, now_ms: int) -> bool:
+            # None of the others is an address for it: it finds nobody but the hub.
+            return source == OWN and add(text, source, now_ms)
+
+        late.manager.book.add = add_own  # type: ignore[method-assign]
+        connected = []
+        late.transport.observe(
+            lambda event: connected.append(event) if isinstance(event, PeerConnected) else None
+        )
         await late.start()
         await trio.sleep(600)
         assert late.dialled() in (set(), {"20.1.0.1"})
         # It is a visitor for 20 s, and waits up to a minute for the operator's only address.
-        assert 600 / 80 < late.manager.statistics().dials < 20
+        assert 600 / 80 < len(connected) < 20
+        # Whose peer nobody named is asked before who it is.
+        assert late.manager.statistics().dials < 20 * (1 if is_named else 2)
 
 
 async def test_newcomers_do_not_storm_full_nodes() -> None:
