@@ -320,6 +320,7 @@ class Relay:
             finally:
                 done.set()
 
+        began = trio.current_time()
         with self._body_places.place() as place:
             async with trio.open_nursery() as nursery:
                 for source in (peer, *others):
@@ -329,7 +330,11 @@ class Relay:
                         await done.wait()
         if place.cancelled_caught:
             self._follower.want(peer, coin.id)
-        if (found is None or found[0] != peer) and not has_none:
+        # It pays for no fetch that we ended ourselves before it had the time of an honest one.
+        was_cut_short = (
+            place.cancelled_caught and trio.current_time() - began < ANNOUNCED_BODY_HEDGE_S
+        )
+        if (found is None or found[0] != peer) and not has_none and not was_cut_short:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, "its announced body did not come", ms=MISSING_BODY_PRICE_MS
             )

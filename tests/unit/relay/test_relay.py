@@ -5,20 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import structlog
 import trio
 import trio.testing
 
+from tests.framework.forge import Forge
 from unchained.node.base.fanout import Broadcast
 from unchained.node.chain.results import Changes, Outcome
 from unchained.node.consensus.params import REG
+from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.eviction import News
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
-from unchained.node.relay.relay import Relay
+from unchained.node.relay.relay import ANNOUNCED_BODIES_MAX, ANNOUNCED_BODY_HEDGE_S, Relay
 from unchained.node.transport.contract import PeerId, TopicLimits, Validator, Verdict
 from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
 from unchained.storage.schema import TransferEntered, TransferLeft
@@ -78,6 +80,14 @@ class FakePeers:
     def __init__(self) -> None:
         self.news: list[tuple[PeerId, News]] = []
         self.dropped: Broadcast[PeerId] = Broadcast(4)
+        self.reputation = self
+        self.paid: list[PeerId] = []
+
+    def greeted(self) -> list[PeerId]:
+        return []
+
+    def penalize(self, peer: PeerId, *_: object, ms: float) -> None:
+        self.paid.append(peer)
 
     def note_news(self, peer: PeerId, kind: News) -> None:
         self.news.append((peer, kind))
@@ -98,7 +108,11 @@ class FakeStem:
 
 
 class FakeFollower:
+    def __init__(self) -> None:
+        self.wanted: list[PeerId] = []
+
     def want(self, peer: PeerId, anchor_id: CoinId) -> bool:
+        self.wanted.append(peer)
         return True
 
     def news_from(self) -> int:
@@ -106,13 +120,13 @@ class FakeFollower:
 
 
 class Bench:
-    def __init__(self) -> None:
+    def __init__(self, fetcher: object = None) -> None:
         self.chain, self.transport, self.peers = FakeChain(), FakeTransport(), FakePeers()
-        parts: Any = (self.chain, self.transport, None, self.peers)
-        self.stem = FakeStem()
+        parts: Any = (self.chain, self.transport, fetcher, self.peers)
+        self.stem, self.follower = FakeStem(), FakeFollower()
         self.relay = Relay(
             *parts,
-            FakeFollower(),
+            self.follower,
             self.stem,
             genesis_id=GENESIS,
             rng=random.Random(1),
@@ -192,3 +206,34 @@ async def test_the_stem_hears_of_what_gossip_brings_and_of_what_leaves_the_mempo
     bench.chain.changes.send(Changes(0, events=[TransferLeft(b"left".ljust(32), 1)]))
     await trio.testing.wait_all_tasks_blocked()
     assert bench.stem.public[1:] == [b"left".ljust(32)]
+
+
+class SilentFetcher:
+    """Whoever is asked for a body does not answer."""
+
+    async def packages(self, *_: object) -> NoReturn:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.mark.parametrize(("after_s", "paid"), [(0.1, []), (ANNOUNCED_BODY_HEDGE_S, [PEER])])
+async def test_who_announced_a_body_does_not_pay_where_it_was_not_waited_for(
+    after_s: float, paid: list[PeerId]
+) -> None:
+    bench = Bench(SilentFetcher())
+    forge = Forge(REG)
+    coin = forge.coin(forge.genesis)
+    header = AnchorHeader.of(coin, forge.genesis.body)
+
+    async def fetch(peer: PeerId) -> None:
+        await bench.relay._fetch_body(peer, coin, header)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fetch, PEER)
+        await trio.sleep(after_s)
+        for number in range(ANNOUNCED_BODIES_MAX):
+            nursery.start_soon(fetch, PeerId(f"other {number}"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.follower.wanted == [PEER]
+        assert bench.peers.paid == paid
+        nursery.cancel_scope.cancel()
