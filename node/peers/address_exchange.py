@@ -78,6 +78,7 @@ class AddressExchange:
         """What is answered by the kind of address that asks, and until when."""
         self._asked: dict[PeerId, tuple[float, int]] = {}
         """When, in Trio's time, a peer was asked last, and how many times it was."""
+        self._answered: set[PeerId] = set()
         exchanges.serve(ADDRESSES_EXCHANGE, AddressesRequest, self._serve)
 
     def is_due(self, peer: PeerId, *, missing: bool) -> bool:
@@ -91,6 +92,11 @@ class AddressExchange:
     def forget(self, peer: PeerId) -> None:
         """Note that a peer is gone."""
         self._asked.pop(peer, None)
+        self._answered.discard(peer)
+
+    def has_answered(self, peer: PeerId) -> bool:
+        """Return whether a connected peer has asked for addresses, and has been given them."""
+        return peer in self._answered
 
     async def ask(self, info: PeerInfo) -> None:
         """Ask a peer, and keep what is worth it."""
@@ -131,6 +137,8 @@ class AddressExchange:
         known = self._connected.get(peer)
         ip = None if known is None else self._known_place(known.info.ip)
         fit = fit_to_send((*self._transport.addresses(), *self._others(ip)), ip)
+        if known is not None:
+            self._answered.add(peer)
         return tuple(text.encode() for text in fit[:most])
 
     def _known_place(self, ip: str) -> str | None:

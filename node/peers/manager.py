@@ -360,10 +360,10 @@ class PeerManager:
 
     def _show_out_visitor(self) -> None:
         """Keep a visitor's place open for who comes next, whoever sits in the others."""
-        visitors = [peer for peer in self._peers.values() if peer.is_visitor]
-        if len(visitors) >= VISITORS_MAX:
-            leaving = [it.info for it in visitors if it.greeted] or [it.info for it in visitors]
-            self._peers[choose_visitor(leaving, self.settings.groups)].visit.cancel()
+        here = [p.info for p in self._peers.values() if p.is_visitor and not p.visit.cancel_called]
+        if len(here) >= VISITORS_MAX:
+            served = [info for info in here if self._address_exchange.has_answered(info.peer)]
+            self._peers[choose_visitor(served or here, self.settings.groups)].visit.cancel()
 
     async def _give_place(self, visitor: _Peer) -> None:
         """Let a visitor that has sent its status stay, instead of another if there is one to go."""

@@ -28,7 +28,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, PeerLimits
 from unchained.node.transport.address import Address
 from unchained.node.transport.address_groups import ONION_VISITOR, network_group
-from unchained.node.transport.contract import BadAddressError, PeerConnected
+from unchained.node.transport.contract import BadAddressError, PeerConnected, PeerInfo
 from unchained.node.transport.libp2p.handshakes import HANDSHAKES_PER_S
 from unchained.node.wire.messages import AddressesRequest, Status
 from unchained.storage import schema
@@ -538,6 +538,43 @@ async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -
         await late.start()
         await world.until(late.manager.greeted, 3)
         await world.until(lambda: len(hub.manager.greeted()) == 3, 1)
+
+
+async def test_a_visitor_that_has_not_been_told_of_others_yet_does_not_go_first() -> None:
+    async with a_world() as world:
+        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+        for ip in ("30.1.0.1", "31.1.0.1"):
+            await Peer(world, ip, **through).start()
+        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+
+        async def arrive(ip: str) -> None:
+            mute = MemoryTransport(world.weather, ip, ip, structlog.get_logger())
+            await world.nursery.start(mute.run)
+            await mute.connect(hub.transport.address)
+
+        for number in range(VISITORS_MAX - 2):
+            await arrive(f"40.{number}.0.1")
+        late = Peer(world, "32.1.0.1", **through)
+        exchange = late.manager._address_exchange
+        ask, may_ask = exchange.ask, trio.Event()
+
+        async def ask_late(info: PeerInfo) -> None:
+            await may_ask.wait()
+            await ask(info)
+
+        exchange.ask = ask_late  # type: ignore[method-assign]
+        await late.start()
+        await world.until(lambda: late.transport.id in hub.manager.greeted(), 3)
+        await trio.sleep(1)  # it is welcomed
+        await arrive("41.1.0.1")
+        await trio.sleep(1)
+        assert late.transport.id in hub.manager.greeted()
+        may_ask.set()
+        await world.until(lambda: len(late.manager.book) > 1, 3)
+        # Now it has what it came for.
+        await arrive("42.1.0.1")
+        await world.until(lambda: late.transport.id not in hub.manager.greeted(), 1)
 
 
 @pytest.mark.parametrize("is_named", [True, False])
