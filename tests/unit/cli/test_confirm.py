@@ -142,27 +142,14 @@ def said(
     words: str,
     typed: str,
     *more: str,
+    node: FakeNode | None = None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> tuple[int, list[str], str]:
     """Run a command on a terminal where something is typed; return its exit code, what it did, and
     what it said beside its answer."""
-    return said_to(
-        FakeNode(), words, typed, *more, tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
-    )
-
-
-def said_to(
-    node: FakeNode,
-    words: str,
-    typed: str,
-    *more: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> tuple[int, list[str], str]:
-    """Do what `said` does, with a node."""
+    node = node or FakeNode()
     monkeypatch.setattr(Asker, "_connected", lambda _: node)
     monkeypatch.setattr("sys.stdin", Terminal(typed))
     (tmp_path / "FILE").write_bytes(b"\0")
@@ -208,8 +195,8 @@ def test_it_is_sent_for_the_fee_that_was_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     node = FakeNode()
-    code, _, _ = said_to(
-        node, words, "y\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    code, _, _ = said(
+        words, "y\n", node=node, tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
     )
     ((sent),) = node.moved_with
     assert (code, sent["fee_max"], sent["fee_rate"]) == (0, FEE, RATE)
@@ -227,10 +214,10 @@ def test_who_agreed_to_less_than_it_takes_by_then_is_shown_and_asked_again(
 ) -> None:
     node = FakeNode()
     node.refusals.append(CommandFailedError("more than agreed to", "FEE_ABOVE_MAX"))
-    code, moved, err = said_to(
-        node,
+    code, moved, err = said(
         words,
         f"y\n{answer}\n",
+        node=node,
         tmp_path=tmp_path,
         monkeypatch=monkeypatch,
         capsys=capsys,
@@ -259,8 +246,8 @@ def test_what_was_agreed_to_and_does_not_do_by_then_is_shown_anew(
     node = FakeNode()
     node.rate_then = rate_then
     node.refusals.append(CommandFailedError("too little by now", word))
-    code, moved, err = said_to(
-        node, words, "y\ny\n", tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
+    code, moved, err = said(
+        words, "y\ny\n", node=node, tmp_path=tmp_path, monkeypatch=monkeypatch, capsys=capsys
     )
     anew = rate_then != RATE
     assert (code, len(moved)) == ((0, 2) if anew else (1, 1))

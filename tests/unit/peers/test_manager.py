@@ -480,12 +480,19 @@ async def test_a_peer_of_the_operators_that_closed_is_looked_for() -> None:
         await world.until(lambda: node.dialled() == {own.ip, other.ip}, 60)
 
 
+async def full_hub(world: World) -> tuple[Peer, dict[str, Any], list[Peer]]:
+    """Return a node whose two inbound places are taken, with what others are made of that come to
+    it, and the two that are there."""
+    hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
+    through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
+    first = [await Peer(world, ip, **through).start() for ip in ("30.1.0.1", "31.1.0.1")]
+    await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+    return hub, through, first
+
+
 async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on() -> None:
     async with a_world() as world:
-        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
-        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
-        first = [await Peer(world, ip, **through).start() for ip in ("30.1.0.1", "31.1.0.1")]
-        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        hub, through, first = await full_hub(world)
         late = await Peer(world, "32.1.0.1", **through).start()
         await world.until(late.manager.greeted, 30)
         others = {peer.ip for peer in first}
@@ -497,11 +504,7 @@ async def test_who_joins_through_a_full_node_learns_of_others_there_and_goes_on(
 
 async def test_who_says_nothing_in_the_places_of_visitors_keeps_nobody_out() -> None:
     async with a_world() as world:
-        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
-        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
-        for ip in ("30.1.0.1", "31.1.0.1"):
-            await Peer(world, ip, **through).start()
-        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        hub, through, _ = await full_hub(world)
         # As many as an IPv6 /64, which is one host, and a /32 may have.
         for number in range(VISITORS_MAX):
             ip = f"2a0{number // 16}:1:1:{number // 4}::{number % 4 + 1}"
@@ -515,11 +518,7 @@ async def test_who_says_nothing_in_the_places_of_visitors_keeps_nobody_out() -> 
 async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -> None:
     """As many as handshakes may begin, each from a network of its own."""
     async with a_world() as world:
-        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
-        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
-        for ip in ("30.1.0.1", "31.1.0.1"):
-            await Peer(world, ip, **through).start()
-        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        hub, through, _ = await full_hub(world)
         late = Peer(world, "32.1.0.1", **through)
         world.weather.set_link(
             late.transport.id, hub.transport.id, LinkModel(latency=0.15, jitter=0.0)
@@ -542,11 +541,7 @@ async def test_a_visitor_by_a_slow_line_is_served_however_many_come_after_it() -
 
 async def test_a_visitor_that_has_not_been_told_of_others_yet_does_not_go_first() -> None:
     async with a_world() as world:
-        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
-        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
-        for ip in ("30.1.0.1", "31.1.0.1"):
-            await Peer(world, ip, **through).start()
-        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        hub, through, _ = await full_hub(world)
 
         async def arrive(ip: str) -> None:
             mute = MemoryTransport(world.weather, ip, ip, structlog.get_logger())
@@ -582,11 +577,7 @@ async def test_who_is_shown_out_of_a_full_node_leaves_it_alone_for_longer_each_t
     is_named: bool,
 ) -> None:
     async with a_world() as world:
-        hub = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=0, inbound=2)).start()
-        through = {"bootstrap": (hub.transport.address,), "limits": PeerLimits(outbound=1)}
-        for ip in ("30.1.0.1", "31.1.0.1"):
-            await Peer(world, ip, **through).start()
-        await world.until(lambda: len(hub.manager.greeted()) == 2, 30)
+        hub, through, _ = await full_hub(world)
         if not is_named:
             through["bootstrap"] = (hub.transport.address.partition("/p2p/")[0],)
         late = Peer(world, "32.1.0.1", **through)

@@ -23,7 +23,7 @@ from unchained.node.wallet.errors import (
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.new_wallet import save_new
-from unchained.node.wallet.records import Origin
+from unchained.node.wallet.records import Origin, Outgoing
 from unchained.node.wallet.resealing import NewPassphrase, OneMoreAccount
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.watch_export import WatchExport
@@ -200,18 +200,26 @@ def learns_an_account(wallet: Wallet, secret: SpendSecret) -> None:
     wallet.unlock("pass")
 
 
-def test_what_a_rescan_finds_is_spent_where_it_was_spent_above_also_if_it_is_cancelled(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 3)
+def swept_account(anchors: int) -> tuple[Purse, Purse, SpendSecret, Outgoing]:
+    """Return a wallet of one account, one of the same secret with a second account, what that has
+    sent, with so many anchors before it, and the secret."""
     chain = WalletChain()
     (b,), secret = purses(chain, 1), new_secret()
     a = Purse(chain, cheap_wallet(secret=secret))
     wide = Purse(chain, cheap_wallet(secret=secret, accounts=2))
     chain.mine(wide.wallet.payout(1).lock_for)
-    chain.grow(5)
+    chain.grow(anchors)
     wide.sync()
     swept = wide.send(wide.wallet.spender.sweep(b.wallet.paycode(), Fee(1), account=1)[0])
+    return a, wide, secret, swept
+
+
+def test_what_a_rescan_finds_is_spent_where_it_was_spent_above_also_if_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 3)
+    a, wide, secret, swept = swept_account(5)
+    chain = a.chain
     chain.grow(3)
     sync(a, wide)
     learns_an_account(a.wallet, secret)
@@ -237,14 +245,8 @@ def test_what_a_rescan_finds_is_spent_where_it_was_spent_above_also_if_it_is_can
 
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_what_waits_is_known_of_coins_that_a_rescan_finds(cancelled: bool) -> None:
-    chain = WalletChain()
-    (b,), secret = purses(chain, 1), new_secret()
-    a = Purse(chain, cheap_wallet(secret=secret))
-    wide = Purse(chain, cheap_wallet(secret=secret, accounts=2))
-    chain.mine(wide.wallet.payout(1).lock_for)
-    chain.grow(600)
-    wide.sync()
-    wide.send(wide.wallet.spender.sweep(b.wallet.paycode(), Fee(1), account=1)[0])
+    a, _, secret, _ = swept_account(600)
+    chain = a.chain
     sync(a)
     learns_an_account(a.wallet, secret)
     a.wallet.rescan()
