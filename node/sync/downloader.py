@@ -16,7 +16,13 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
+from unchained.node.relay.fetcher import (
+    Anchors,
+    Fetcher,
+    FetchError,
+    NotNowError,
+    NotServedByPeerError,
+)
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
 from unchained.node.transport.contract import PeerId
@@ -72,8 +78,8 @@ class Downloader:
         """Fetch and connect the bodies of anchors that follow one another.
 
         The proofs of `trusted` anchors and of what they list are taken as verified. Raises
-        `FetchError` when nobody delivers, and the `ProtocolError` that rules an anchor out; what
-        has been connected by then stays.
+        `FetchError` when nobody delivers (`NotNowError` where somebody only did not in time), and
+        the `ProtocolError` that rules an anchor out; what has been connected by then stays.
         """
         run = _Run(self, leader, anchors, trusted)
         await run.finish()
@@ -122,6 +128,8 @@ class _Run:
         self._ready: dict[int, list[ProvenAnchor]] = {}
         self._changed = trio.Event()
         self._error: Exception | None = None
+        self._is_late = False
+        """Whether somebody who was asked did not say that he lacks it."""
 
     async def finish(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -140,7 +148,8 @@ class _Run:
         """Ask one peer for batches, one at a time; several of these run for each peer."""
         while not self._plan.is_done:
             if self._plan.is_stuck(self._sources):
-                self._error = NotServedByPeerError(self._leader, "nobody delivers its bodies")
+                kind = NotNowError if self._is_late else NotServedByPeerError
+                self._error = kind(self._leader, "nobody delivers its bodies")
                 nursery.cancel_scope.cancel()
             batch = self._plan.next_for(peer, trio.current_time())
             if batch is None:
@@ -173,8 +182,10 @@ class _Run:
             with trio.move_on_after(SYNC_STALL_S):
                 packages = await owner._fetcher.packages(peer, batch.headers)
                 return packages if len(packages) == len(batch.headers) else None
+            self._is_late = True
             owner._peers.reputation.penalize(peer, Penalty.COST, "stalled", ms=STALL_PRICE_MS)
         except FetchError as error:
+            self._is_late = self._is_late or isinstance(error, NotNowError)
             owner._log.debug("sync.batch_failed", peer=peer, why=error.why)
         finally:
             owner.in_flight -= 1

@@ -14,7 +14,7 @@ from unchained.node.consensus.fork_choice import anchor_work
 from unchained.node.peers.manager import PeerManager
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.relay.fetcher import Fetcher, FetchError
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.header_walk import HeaderWalk, Seen, Weight
 from unchained.node.sync.proof_sample import HeaderProofs
@@ -122,16 +122,17 @@ async def scan_peers(
     *,
     clock: Clock,
     log: FilteringBoundLogger,
-) -> tuple[list[HeaderScan], Seen]:
+) -> tuple[list[HeaderScan], Seen, bool]:
     """Return the header chains of some outbound peers and of `finder` that hold: every header
-    checked, and proofs drawn by work; and what need not be checked again."""
+    checked, and proofs drawn by work; what need not be checked again; and whether that of `finder`
+    did not come in time."""
     chosen = [peer for peer in peers.greeted() if peers.is_outbound(peer) and peer != finder]
     comparison = _Comparison(chain, fetcher, peers, proofs, clock=clock, log=log)
     with trio.move_on_after(SCAN_PATIENCE_S):
         async with trio.open_nursery() as nursery:
             for peer in (finder, *chosen[:SCANNED_PEERS_MAX]):
                 nursery.start_soon(comparison.scan, peer)
-    return comparison.scans, comparison.seen
+    return comparison.scans, comparison.seen, finder in comparison.late
 
 
 class _Comparison:
@@ -158,6 +159,8 @@ class _Comparison:
         self.scans: list[HeaderScan] = []
         """Those that have been read to their end, and hold."""
         self.seen = Seen()
+        self.late: set[PeerId] = set()
+        """Those whose chains did not come in time."""
 
     async def scan(self, peer: PeerId) -> None:
         """Read a peer's chain, for as long as it may take."""
@@ -166,7 +169,11 @@ class _Comparison:
         try:
             with time:
                 await self._read(scan, time)
+                return
+            self.late.add(peer)
         except FetchError as error:
+            if isinstance(error, NotNowError):
+                self.late.add(peer)
             self._log.debug("sync.scan_failed", peer=peer, why=error.why)
         except ProtocolError as error:
             self._peers.reputation.penalize(peer, decision_on(error).served, f"headers: {error}")

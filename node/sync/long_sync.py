@@ -13,13 +13,14 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.errors import TimeTooNewError
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import ZERO32, CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError
+from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotNowError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.downloader import STALL_PRICE_MS, BranchTooLongError, Downloader
 from unchained.node.sync.header_lead import BrokenWordError, HeaderLead
@@ -46,6 +47,8 @@ BROKEN_WORD_PRICE_MS: Final = 200.0
 greatest sum of them, and first, whoever does that would hold up every sync."""
 FAILED_ASIDE_S: Final = 600.0
 """Seconds for which every chain is taken to end below an anchor that failed."""
+TOO_NEW_ASIDE_LEAST_S: Final = 1.0
+"""The same below one whose time has not come, if that is any moment: until then, if it is later."""
 MISSING_ASIDE_S: Final = 30.0
 """Seconds for which a peer's chain is taken to end below an anchor whose body did not come."""
 PUT_ASIDE_MAX: Final = 64
@@ -63,13 +66,24 @@ class ChainFailedError(FetchError):
         self.error = error
 
 
-class _Failure(msgspec.Struct, frozen=True, gc=False):
+class SyncFailure(msgspec.Struct, frozen=True, gc=False):
     """Why a chain does not hold: which anchor of it will not hold from any peer, None if that is
-    not known; and which peer is at fault, None if nobody is."""
+    not known, and for how many seconds; which peer is at fault, None if nobody is; and whether it
+    did not fail, but did not come in time."""
 
     why: str
     peer: PeerId | None = None
     anchor_id: CoinId | None = None
+    aside_s: float = FAILED_ASIDE_S
+    is_late: bool = False
+
+
+class _Aside(msgspec.Struct, frozen=True, gc=False):
+    """Until when every chain, or a peer's, is taken to end below an anchor; and whether that did
+    not come in time."""
+
+    until: float
+    is_late: bool
 
 
 class SyncTarget:
@@ -106,18 +120,18 @@ class LongSync:
         self._clock = clock
         self._log = log
         self.leader: PeerId | None = None
-        self._aside: OrderedDict[tuple[CoinId, PeerId | None], float] = OrderedDict()
-        """Anchors whose bodies did not come from a peer, or failed from any peer (None), and
-        until when they are put aside."""
+        self._aside: OrderedDict[tuple[CoinId, PeerId | None], _Aside] = OrderedDict()
+        """Anchors whose bodies did not come from a peer, or failed from any peer (None)."""
 
-    async def run(self, finder: PeerId) -> str | None:
+    async def run(self, finder: PeerId) -> SyncFailure | None:
         """Compare the headers of several peers, then fetch the chain of greatest work that holds;
-        return why there is none, if there is none."""
+        return why there is none, if there is none. That is late where one of them, of more work
+        than what is here, only did not come in time."""
         if self.leader is not None:
-            return UNDER_WAY
+            return SyncFailure(UNDER_WAY)
         self.leader = finder
         try:
-            scans, seen = await scan_peers(
+            scans, seen, is_late = await scan_peers(
                 self._chain,
                 self._fetcher,
                 self._peers,
@@ -126,48 +140,52 @@ class LongSync:
                 clock=self._clock,
                 log=self._log,
             )
-            return await self._take_best(scans, seen)
+            return await self._take_best(scans, seen, is_late=is_late)
         finally:
             self.leader = None
 
-    async def _take_best(self, scans: list[HeaderScan], seen: Seen) -> str | None:
-        """Fetch the chain of greatest work; while one fails, the next; return why, if none was."""
+    async def _take_best(
+        self, scans: list[HeaderScan], seen: Seen, *, is_late: bool = False
+    ) -> SyncFailure | None:
+        """Fetch the chain of greatest work; while one fails, the next; return why, if none was.
+        `is_late`: one that was to be compared did not come in time."""
         why = "no header chain that holds"
-        for scan in scans:
-            self._cut(scan)
+        is_late = self._cut_all(scans) or is_late
         # Protocol §11: "starts with the greatest sum"
         while scans:
             best = max(scans, key=lambda scan: scan.gain)
             if best.gain <= 0:
-                return why if best.is_cut else LITTLE_WORK
+                why = why if best.is_cut else LITTLE_WORK
+                break
             if best.is_empty or await self._is_here(best):
                 # All of it that holds is here, and no other has more work.
-                return why
+                break
             failure = await self._try(best, scans, seen)
             if failure is None:
                 return None
             why = failure.why
+            is_late = is_late or failure.is_late
             self._log.info("sync.put_aside", peer=best.peer, height=best.height, why=why)
-            if best.is_deep:
-                scans.remove(best)
-                continue
             # Protocol §11: "is put aside down to the anchor before, with its sum"
             if failure.anchor_id is not None:
-                self._put_aside([failure.anchor_id], None)
+                self._put_aside(failure.anchor_id, None, failure.aside_s)
+            elif best.is_deep:
+                # Of what is below the tree nothing has stayed that says how much of it holds.
+                scans.remove(best)
             else:
                 failed = best.ids_above(await self._sound_height(best), 1)
                 for peer in {best.peer, failure.peer or best.peer}:
-                    self._put_aside(failed, peer)
-            for scan in scans:
-                self._cut(scan)
-        return why
+                    for anchor_id in failed:
+                        self._put_aside(anchor_id, peer, MISSING_ASIDE_S, is_late=failure.is_late)
+            self._cut_all(scans)
+        return SyncFailure(why, is_late=is_late)
 
     async def _try(
         self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
-    ) -> _Failure | None:
+    ) -> SyncFailure | None:
         """Fetch a scanned chain; return why it does not hold, if it does not."""
         if scan.is_deep and (why := await self._why_not_deep(scan)) is not None:
-            return _Failure(why)
+            return SyncFailure(why)
         self.leader = scan.peer
         self._target.height = scan.height
         self._log.info(
@@ -184,7 +202,7 @@ class LongSync:
 
     async def _fetch_or_blame(
         self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
-    ) -> _Failure | None:
+    ) -> SyncFailure | None:
         """Fetch a scanned chain; return why it does not hold, if it does not. Who was asked when it
         failed pays for that, who need not be the one that showed it. Raises `BranchTooLongError`.
         """
@@ -199,20 +217,20 @@ class LongSync:
                 self._penalize(error.peer, error.error)
             if not scan.has(error.anchor.id, error.anchor.height):
                 # What he gave is not what was shown: that says nothing of the chain.
-                return _Failure(error.why, error.peer)
+                return SyncFailure(error.why, error.peer)
             peer = None if error.error is None else error.peer
-            return _Failure(error.why, peer, error.anchor.id)
+            return SyncFailure(error.why, peer, error.anchor.id, self._aside_s(error))
         except FetchError as error:
             is_broken_word = isinstance(error, BrokenWordError)
             price = BROKEN_WORD_PRICE_MS if is_broken_word else FAILED_CHAIN_PRICE_MS
             self._peers.reputation.penalize(
                 error.peer, Penalty.COST, f"sync: {error.why}", ms=price
             )
-            return _Failure(error.why, error.peer)
+            return SyncFailure(error.why, error.peer, is_late=isinstance(error, NotNowError))
         except ProtocolError as error:
             # Headers that were compared have been checked: these are others.
             self._penalize(lead.peer, error)
-            return _Failure(str(error), lead.peer)
+            return SyncFailure(str(error), lead.peer)
         return None
 
     def _penalize(self, peer: PeerId, error: ProtocolError) -> None:
@@ -221,22 +239,37 @@ class LongSync:
 
     # What is put aside
 
-    def _put_aside(self, anchors: Sequence[CoinId], peer: PeerId | None) -> None:
-        for anchor_id in anchors:
-            seconds = FAILED_ASIDE_S if peer is None else MISSING_ASIDE_S
-            self._aside[anchor_id, peer] = trio.current_time() + seconds
-            self._aside.move_to_end((anchor_id, peer))
-            if len(self._aside) > PUT_ASIDE_MAX:
-                self._aside.popitem(last=False)
+    def _aside_s(self, failed: ChainFailedError) -> float:
+        """Return for how long an anchor is put aside that cannot be connected: one that is too new
+        by our clock until it no longer is, as nothing else is said of it by that."""
+        if not isinstance(failed.error, TimeTooNewError):
+            return FAILED_ASIDE_S
+        ahead_ms = failed.anchor.header.time - self._clock.now_ms()
+        due_s = (ahead_ms - self._chain.network.future_limit_ms) / 1000
+        return min(max(due_s, TOO_NEW_ASIDE_LEAST_S), FAILED_ASIDE_S)
 
-    def _cut(self, scan: HeaderScan) -> None:
-        """Let a scanned chain end below what has been put aside of it."""
+    def _put_aside(
+        self, anchor_id: CoinId, peer: PeerId | None, seconds: float, *, is_late: bool = False
+    ) -> None:
+        self._aside[anchor_id, peer] = _Aside(trio.current_time() + seconds, is_late)
+        self._aside.move_to_end((anchor_id, peer))
+        if len(self._aside) > PUT_ASIDE_MAX:
+            self._aside.popitem(last=False)
+
+    def _cut_all(self, scans: Sequence[HeaderScan]) -> bool:
+        """Let scanned chains end below what has been put aside of them; return whether any did so
+        for what did not come in time."""
         now = trio.current_time()
-        for (anchor_id, peer), until in list(self._aside.items()):
-            if until <= now:
+        is_late = False
+        for (anchor_id, peer), aside in list(self._aside.items()):
+            if aside.until <= now:
                 del self._aside[anchor_id, peer]
-            elif peer in {None, scan.peer} and (height := scan.height_of(anchor_id)) > 0:
-                scan.cut(height - 1)
+                continue
+            for scan in scans:
+                if peer in {None, scan.peer} and (height := scan.height_of(anchor_id)) > 0:
+                    scan.cut(height - 1)
+                    is_late = is_late or aside.is_late
+        return is_late
 
     async def _sound_height(self, scan: HeaderScan) -> int:
         """Return the height up to which a scanned chain counts here and can be connected."""
@@ -268,23 +301,23 @@ class LongSync:
 
     async def _fetch_deep(
         self, scan: HeaderScan, scans: Sequence[HeaderScan], seen: Seen
-    ) -> _Failure | None:
+    ) -> SyncFailure | None:
         """Fetch a branch that leaves the main chain below the tree; return why it has not won, if
         it has not. The peer that offered it pays for that, unless it failed by another or by
         nobody."""
         above = scan.fork_height + 1
         before = await self._chain.queries.anchor_at(above)
-        failure: _Failure | None = None
+        failure: SyncFailure | None = None
         try:
             async with self._chain.deepened(scan.fork_height):
                 with trio.move_on_after(DEEP_PATIENCE_S):
                     failure = await self._fetch_or_blame(scan, scans, seen)
         except BranchTooLongError:
             await self._chain.refuse(scan.fork_height, CoinId(scan.tip), scan.gain)
-            return _Failure(LEFT_TO_OPERATOR)
+            return SyncFailure(LEFT_TO_OPERATOR)
         if await self._chain.queries.anchor_at(above) != before:
             return None
-        failure = failure or _Failure("a deep branch that did not win", scan.peer)
+        failure = failure or SyncFailure("a deep branch that did not win", scan.peer)
         if failure.peer == scan.peer:
             self._peers.reputation.penalize(
                 scan.peer, Penalty.COST, f"deep branch: {failure.why}", ms=LOST_DEEP_BRANCH_PRICE_MS

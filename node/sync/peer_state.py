@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
 import trio
 
 from unchained.node.primitives.types import CoinId
@@ -15,8 +16,19 @@ UNTRIED: Final = frozenset({UNDER_WAY, OTHER_FIRST})
 its peer did."""
 TIP_FIRST_RETRY_S: Final = 5.0
 TIP_LONGEST_RETRY_S: Final = 600.0
+LATE_TIP_LONGEST_RETRY_S: Final = 60.0
+"""What only did not come in time is tried again sooner: the node may be waiting for it."""
 WANTED_ANCHORS_MAX: Final = 16
 """Unknown anchors of one peer that wait to be asked for."""
+
+
+class _Retry(msgspec.Struct, frozen=True, gc=False):
+    """A tip that led nowhere: when to try again, how long the wait was, and whether it has more
+    work than ours and only did not come in time. Trio's seconds."""
+
+    at: float = 0.0
+    wait_s: float = 0.0
+    is_late: bool = False
 
 
 class PeerState:
@@ -25,8 +37,7 @@ class PeerState:
     def __init__(self) -> None:
         self.wake = trio.Event()
         self.wanted: dict[CoinId, None] = {}
-        self.retry: dict[CoinId, tuple[float, float]] = {}
-        """Tips that led nowhere: when to try again, and how long the wait was."""
+        self.retry: dict[CoinId, _Retry] = {}
         self.tip: bytes | None = None
         self.compared: tuple[bytes, bytes, float] | None = None
         self.unasked: tuple[CoinId, CoinId] | None = None
@@ -37,20 +48,26 @@ class PeerState:
 
     def may_try(self, anchor_id: CoinId) -> bool:
         """Return whether an anchor is to be followed now: not soon after it led nowhere."""
-        retry_at, _ = self.retry.get(anchor_id, (0.0, 0.0))
-        return trio.current_time() >= retry_at
+        return trio.current_time() >= self.retry.get(anchor_id, _Retry()).at
+
+    def is_late(self, anchor_id: CoinId) -> bool:
+        """Return whether a chain of more work than ours that ends in an anchor only did not come in
+        time."""
+        return self.retry.get(anchor_id, _Retry()).is_late
 
     def owe(self, one: CoinId, other: CoinId) -> None:
         """Note two tips on whose differences votes are to be asked for, with what was not asked for
         before."""
         self.unasked = (one if self.unasked is None else self.unasked[0], other)
 
-    def tried(self, anchor_id: CoinId, why: str | None) -> None:
-        """Note why an anchor was not followed, None if it was."""
-        _, waited = self.retry.pop(anchor_id, (0.0, 0.0))
+    def tried(self, anchor_id: CoinId, why: str | None, *, is_late: bool = False) -> None:
+        """Note why an anchor was not followed, None if it was; and whether its chain, of more work
+        than ours, only did not come in time."""
+        last = self.retry.pop(anchor_id, _Retry())
         if why is None or why in UNTRIED:
             return
-        wait = min(max(2 * waited, TIP_FIRST_RETRY_S), TIP_LONGEST_RETRY_S)
+        longest_s = LATE_TIP_LONGEST_RETRY_S if is_late else TIP_LONGEST_RETRY_S
+        wait_s = min(max(2 * last.wait_s, TIP_FIRST_RETRY_S), longest_s)
         if len(self.retry) >= WANTED_ANCHORS_MAX:
             del self.retry[next(iter(self.retry))]
-        self.retry[anchor_id] = (trio.current_time() + wait, wait)
+        self.retry[anchor_id] = _Retry(trio.current_time() + wait_s, wait_s, is_late)

@@ -28,11 +28,18 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
+from unchained.node.relay.fetcher import (
+    Anchors,
+    Fetcher,
+    FetchError,
+    NotNowError,
+    NotServedByPeerError,
+)
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
 from unchained.node.sync.header_walk import HeaderWalk
+from unchained.node.sync.late_rest import LateRest
 from unchained.node.sync.long_sync import (
     LEFT_TO_OPERATOR,
     LITTLE_WORK,
@@ -94,10 +101,12 @@ class SyncStatistics(msgspec.Struct, frozen=True):
 
 
 class _Followed(msgspec.Struct, frozen=True, gc=False):
-    """The anchor up to which a tip was followed, None for none; and why no further, if so."""
+    """The anchor up to which a tip was followed, None for none; why no further, if so; and whether
+    its chain has more work than ours and only did not come in time."""
 
     reached: CoinId | None
     why: str | None
+    is_late: bool = False
 
 
 class SyncService:
@@ -128,6 +137,7 @@ class SyncService:
         self._states: dict[PeerId, PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
         self._behind = 0
+        self._rest = LateRest()
         self._target = SyncTarget()
         self._long_sync = LongSync(
             chain,
@@ -267,11 +277,16 @@ class SyncService:
         is_ahead = False
         for anchor_id in dict.fromkeys((tip, *wanted)):
             followed, before = None, self._chain.status.value.tip
-            if state.may_try(anchor_id) and not await self._is_known(anchor_id):
+            is_known = await self._is_known(anchor_id)
+            if state.may_try(anchor_id) and not is_known:
                 with span("anchor", anchor_id):
                     followed = await self._try_to_follow(peer, anchor_id)
-                state.tried(anchor_id, followed.why)
-                is_ahead = is_ahead or (anchor_id == tip and followed.why in UNTRIED)
+                state.tried(anchor_id, followed.why, is_late=followed.is_late)
+            if anchor_id == tip and not is_known:
+                is_untried = followed is not None and followed.why in UNTRIED
+                is_ahead = is_untried or (
+                    state.is_late(tip) and self._rest.is_on(trio.current_time())
+                )
             # While it is asked for votes, nobody waits for what has been tried.
             state.is_ahead = is_ahead
             self._note_settled()
@@ -343,18 +358,20 @@ class SyncService:
             if await self._chain.queries.is_known(tip):
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
+        before = self._downloader.bodies
         try:
             walk = HeaderWalk(
                 self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
             )
             followed = await self._follow(peer, tip, walk)
             self._charge(peer, followed, walk.headers)
-            return followed
         except FetchError as error:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
             )
-            return _Followed(None, error.why)
+            # It has shown a chain of more work, if it is ahead.
+            is_ahead = (state := self._states.get(peer)) is not None and state.is_ahead
+            followed = _Followed(None, error.why, is_ahead and isinstance(error, NotNowError))
         except ProtocolError as error:
             self._peers.reputation.penalize(
                 peer, decision_on(error).served, f"sync: {error}", ms=USELESS_TIP_PRICE_MS
@@ -364,6 +381,9 @@ class SyncService:
             done.set()
             if self._following.get(tip) is done:
                 del self._following[tip]
+        if followed.is_late:
+            self._rest.note_late(trio.current_time(), came=self._downloader.bodies > before)
+        return followed
 
     def _charge(self, peer: PeerId, followed: _Followed, headers: int) -> None:
         """Let a peer pay for so many headers of a chain that is not followed for its work, or that
@@ -392,16 +412,17 @@ class SyncService:
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
                 await self._verify_sample(held)
-                if (state := self._states.get(peer)) is not None:
-                    state.is_ahead = True
+                self._note_ahead(peer)
                 with self._being_behind():
-                    why = await self._long_sync.run(peer)
+                    failure = await self._long_sync.run(peer)
                 for state in self._states.values():
                     state.wake.set()
                 if await self._chain.queries.is_known(tip):
                     self._followed += 1
                     return _Followed(tip, None)
-                return _Followed(reached, why or OTHER_FIRST)
+                if failure is None:
+                    return _Followed(reached, OTHER_FIRST)
+                return _Followed(reached, failure.why, failure.is_late)
             if not walk.at_end and len(held) < HELD_HEADERS_MAX:
                 continue
             # Protocol §11: "is stored, and its bodies and votes are asked for"
@@ -409,6 +430,7 @@ class SyncService:
             if asked and (weight.depth > window or len(asked) > window):
                 await self._verify_sample(asked)
             if len(asked) > 2 * window and weight.gain > 0:
+                self._note_ahead(peer)
                 with self._being_behind():
                     self._target.height = walk.height
                     await self._downloader.fetch(peer, asked)
@@ -422,6 +444,10 @@ class SyncService:
             raise NotServedByPeerError(peer, "its headers do not lead to the tip that it named")
         self._followed += 1
         return _Followed(tip, None)
+
+    def _note_ahead(self, peer: PeerId) -> None:
+        if (state := self._states.get(peer)) is not None:
+            state.is_ahead = True
 
     async def _verify_sample(self, anchors: Anchors) -> None:
         """Verify some of the proofs of what has to be paid for with work. Raises `BadMixError`."""

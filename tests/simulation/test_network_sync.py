@@ -13,6 +13,7 @@ from unchained.node.consensus.genesis import genesis_of
 from unchained.node.primitives.types import CoinId
 from unchained.node.sync.downloader import SYNC_BATCH_ANCHORS, SYNC_HEDGE_S
 from unchained.node.sync.header_lead import LEAD_GRACE_S
+from unchained.node.sync.late_rest import LATE_REST_S
 from unchained.node.sync.proof_sample import PROOFS_DRAWN
 from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
@@ -188,6 +189,57 @@ async def test_a_node_without_peers_mines_after_a_while() -> None:
         first = net.node(share=1.0)
         await first.start()
         assert first.network.synced.value
+
+
+async def stall_bodies(node: SimNode, above: int) -> set[PeerId]:
+    """Have a node answer nothing when it is asked for bodies of anchors above a height, until the
+    set that is returned is cleared."""
+    served = node.transport.switchboard.served[name_of(genesis_of(SIM).id, "bodies")]
+    whole = served.handler
+    stalling = {node.id}
+    there = await node.core(lambda core: {core.archive.main_id(at) for at in range(above + 1)})
+
+    async def handler(peer: PeerId, payload: bytes) -> bytes:
+        ids: Any = BODIES_EXCHANGE.decode_request(payload)
+        if stalling and not there.issuperset(ids):
+            await trio.sleep_forever()
+        return await whole(peer, payload)
+
+    served.handler = handler
+    return stalling
+
+
+@pytest.mark.parametrize("anchors", [2 * SIM.window + 40, ANCHORS])
+async def test_nothing_is_mined_between_tries_while_bodies_only_do_not_come_in_time(
+    anchors: int,
+) -> None:
+    async with simulate(20) as net:
+        (source,) = await old_nodes(net, 1, anchors)
+        stalling = await stall_bodies(source, 32)
+        newcomer = newcomer_of(net, [source])
+        await newcomer.start()
+        sync = newcomer.network.sync
+        await net.until(lambda: sync.statistics().syncing, "under way", 60, step_s=0.05)
+        rounds = 0
+        while rounds < 3:
+            await net.until(lambda: not sync.statistics().syncing, "given up", 60, step_s=0.05)
+            assert not newcomer.network.synced.value
+            await net.until(lambda: sync.statistics().syncing, "tried again", 120, step_s=0.05)
+            rounds += 1
+        assert newcomer.height <= 32
+        stalling.clear()
+        await until_synced(net, newcomer, [source])
+        assert newcomer.network.peers.statistics().bans == 0
+
+
+async def test_who_keeps_bodies_back_stops_nobody_for_good() -> None:
+    async with simulate(20) as net:
+        (source,) = await old_nodes(net, 1)
+        await stall_bodies(source, 32)
+        newcomer = newcomer_of(net, [source])
+        await newcomer.start()
+        took_s = await net.until(lambda: newcomer.height > 32, "mining", 2 * LATE_REST_S)
+        assert took_s > LATE_REST_S
 
 
 def withhold_bodies(node: SimNode, above: int, heights: dict[bytes, int]) -> None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
+import pytest
 import structlog
 import trio
 
+from unchained.node.base.clock import TrioClock
+from unchained.node.consensus.errors import TimeTooNewError
+from unchained.node.consensus.params import REG
+from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import NotNowError
 from unchained.node.sync.downloader import STALL_PRICE_MS
@@ -18,6 +23,7 @@ from unchained.node.sync.header_walk import Seen
 from unchained.node.sync.long_sync import (
     FAILED_CHAIN_PRICE_MS,
     LOST_DEEP_BRANCH_PRICE_MS,
+    ChainFailedError,
     LongSync,
     SyncTarget,
 )
@@ -25,13 +31,14 @@ from unchained.node.transport.contract import PeerId
 
 SLOW = PeerId("slow")
 GONE = PeerId("gone")
+NOW_MS = 10**12
 
 
 class Chain:
     """A chain below whose tree a branch leaves: it may be followed, and never wins."""
 
     def __init__(self) -> None:
-        self.network = None
+        self.network = REG
         self.queries = self
         self.status = SimpleNamespace(value=SimpleNamespace(height=0))
 
@@ -74,12 +81,35 @@ class Charges:
         self.paid.append((peer, ms))
 
 
-def deep_scan(peer: PeerId) -> HeaderScan:
+def scan_of(peer: PeerId, *, is_deep: bool = False) -> HeaderScan:
     scan = HeaderScan(peer)
     for height in range(1, 11):
         scan.add(CoinId(bytes([height]) * 32), height, 100)
-    scan.gain, scan.is_deep = 1_000, True
+    scan.gain, scan.is_deep = 1_000, is_deep
     return scan
+
+
+def deep_scan(peer: PeerId) -> HeaderScan:
+    return scan_of(peer, is_deep=True)
+
+
+class Failing:
+    """Chains that cannot be connected from their fifth anchor on; `tried` are the heights to which
+    they were fetched."""
+
+    def __init__(self, error: ProtocolError | None, time_ms: int = 0) -> None:
+        self.error = error
+        self.tried: list[int] = []
+        self.anchor: Any = SimpleNamespace(
+            id=CoinId(bytes([5]) * 32), height=5, header=SimpleNamespace(time=time_ms)
+        )
+
+    async def fetch(self, scan: HeaderScan, *_: object) -> None:
+        """In place of `LongSync._fetch`."""
+        self.tried.append(scan.height)
+        await trio.lowlevel.checkpoint()
+        if scan.height >= self.anchor.height:
+            raise ChainFailedError(scan.peer, self.anchor, self.error)
 
 
 def long_sync_of(fetcher: object, charges: Charges) -> LongSync:
@@ -88,7 +118,7 @@ def long_sync_of(fetcher: object, charges: Charges) -> LongSync:
         *stubs,
         SyncTarget(),
         assume_valid=None,
-        clock=cast("Any", None),
+        clock=TrioClock(NOW_MS),
         log=structlog.get_logger(),
     )
 
@@ -111,3 +141,32 @@ async def test_who_showed_a_deep_branch_and_does_not_give_it_pays_for_that() -> 
     assert failure is not None
     assert failure.peer == GONE
     assert charges.paid == [(GONE, FAILED_CHAIN_PRICE_MS), (GONE, LOST_DEEP_BRANCH_PRICE_MS)]
+
+
+async def test_a_deep_branch_with_a_dead_anchor_ends_below_it_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    long_sync, failing = long_sync_of(Fetcher(), Charges()), Failing(None)
+    monkeypatch.setattr(long_sync, "_fetch", failing.fetch)
+    for tried in ([10, 4], [10, 4, 4]):
+        assert await long_sync._take_best([deep_scan(GONE)], Seen()) is not None
+        assert failing.tried == tried
+
+
+async def test_an_anchor_whose_time_has_not_come_is_put_aside_until_it_has(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    early_s = 7.0
+    error = TimeTooNewError(expected="sooner", actual="later")
+    failing = Failing(error, NOW_MS + REG.future_limit_ms + round(early_s * 1000))
+    long_sync = long_sync_of(Fetcher(), Charges())
+    monkeypatch.setattr(long_sync, "_fetch", failing.fetch)
+    assert await long_sync._take_best([scan_of(GONE)], Seen()) is None
+    assert failing.tried == [10, 4]
+    await trio.sleep(early_s - 1)
+    assert await long_sync._take_best([scan_of(GONE)], Seen()) is None
+    assert failing.tried == [10, 4, 4]
+    await trio.sleep(2)
+    # It may still be too new: never again at once.
+    assert await long_sync._take_best([scan_of(GONE)], Seen()) is None
+    assert failing.tried == [10, 4, 4, 10, 4]
