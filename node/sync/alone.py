@@ -14,6 +14,12 @@ ALONE_S: Final = 60.0
 
 YOURS_ALONE: Final = "this chain is yours alone: no other node is known (--bootstrap names one)"
 
+MINE_ALONE: Final = "--alone mines it all the same"
+
+NOBODY_ANSWERS: Final = (
+    f"no peer has answered yet, and nothing is mined on this network before; {MINE_ALONE}"
+)
+
 NOT_LAUNCHED: Final = (
     "the network has not been launched: nobody else is there, and its genesis changes when it is"
 )
@@ -31,4 +37,4 @@ def say_alone(
     if may_be_alone:
         log.info("chain.alone", why=YOURS_ALONE)
     else:
-        log.warning("mining.refused", why=f"{YOURS_ALONE}; --alone mines it all the same")
+        log.warning("mining.refused", why=f"{YOURS_ALONE}; {MINE_ALONE}")

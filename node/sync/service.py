@@ -20,7 +20,6 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.spans import span
-from unchained.node.base.token_bucket import KeyedTokenBuckets
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
@@ -36,7 +35,9 @@ from unchained.node.relay.fetcher import (
     NotServedByPeerError,
 )
 from unchained.node.relay.penalty_table import decision_on
+from unchained.node.sync.alone import ALONE_S, NOBODY_ANSWERS
 from unchained.node.sync.body_plan import SyncProgress
+from unchained.node.sync.comparison_limits import ComparisonLimits
 from unchained.node.sync.downloader import Downloader
 from unchained.node.sync.header_walk import HeaderWalk
 from unchained.node.sync.late_rest import LateRest
@@ -63,11 +64,6 @@ USELESS_TIP_PRICE_MS: Final = 20.0
 """Price of a tip that leads nowhere."""
 USELESS_HEADER_PRICE_MS: Final = 0.1
 """Price of each header that was read of a chain which is not followed."""
-COMPARISONS_BURST: Final = 8
-COMPARISONS_PER_EPOCH: Final = 4.0
-"""How often the peers of an address are asked for votes: the whole tree above the fork is weighed
-for it, by the chain's writer. Both tips change once an epoch; whoever changes his more often is
-looked at later."""
 SYNC_REPORT_S: Final = 10.0
 
 
@@ -76,7 +72,7 @@ class SyncSettings(msgspec.Struct, frozen=True, kw_only=True):
     of work are taken as verified; None verifies all."""
 
     assume_valid: CoinId | None = None
-    alone_s: float | None = 60.0
+    alone_s: float | None = ALONE_S
     """Seconds after which a node that reaches nobody goes on by itself, at once if it knows of
     nobody; None: never."""
 
@@ -153,9 +149,7 @@ class SyncService:
         self._progress = SyncProgress()
         self._followed = 0
         self._epoch_s = chain.network.epoch_ms / 1000
-        self._comparisons = KeyedTokenBuckets(
-            COMPARISONS_BURST, COMPARISONS_PER_EPOCH / self._epoch_s
-        )
+        self._comparisons = ComparisonLimits(self._epoch_s)
 
     def news_from(self) -> int:
         """Return the least height of what is news to anybody: while much is being fetched, only
@@ -205,8 +199,7 @@ class SyncService:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow the peers until cancelled; what has been fetched and validated by then is kept."""
         async with trio.open_nursery() as nursery:
-            if self._settings.alone_s is not None:
-                nursery.start_soon(self._wait_alone, self._settings.alone_s, name="sync.alone")
+            nursery.start_soon(self._wait_alone, self._settings.alone_s, name="sync.alone")
             nursery.start_soon(self._report, name="sync.report")
             task_status.started()
             version = -1
@@ -221,13 +214,20 @@ class SyncService:
                     elif status is not None and status.tip != state.tip:
                         state.wake.set()
 
-    async def _wait_alone(self, seconds: float) -> None:
-        """Let a node that reaches nobody mine after a while."""
+    async def _wait_alone(self, seconds: float | None) -> None:
+        """Let a node that reaches nobody mine after a while, or say that it does not."""
+        # Where nobody is known that was said at the start.
+        is_told = not self._peers.knows_others
         while True:
-            await trio.sleep(seconds)
-            if not self._peers.greeted() and not self.synced.value and not self._behind:
+            await trio.sleep(ALONE_S if seconds is None else seconds)
+            if self._peers.greeted() or self.synced.value or self._behind:
+                is_told = False
+            elif seconds is not None:
                 self._log.warning("sync.alone", seconds=seconds)
                 self.synced.set(True)
+            elif not is_told:
+                self._log.warning("mining.refused", why=NOBODY_ANSWERS)
+                is_told = True
 
     async def _report(self) -> None:
         while True:
@@ -480,11 +480,11 @@ class SyncService:
             state.unasked = None
 
     async def _ask_for_votes(self, peer: PeerId, one: CoinId, other: CoinId) -> bool:
-        """Ask a peer for the votes on which two tips differ, unless its address has been asked too
-        often lately; return whether that was done."""
-        # By address: whoever comes back under another name has had it done all the same.
-        group = self._peers.reputation.group_of(peer)
-        if not self._comparisons.take(group, trio.current_time()):
+        """Ask a peer for the votes on which two tips differ, unless it, or those of its address,
+        have been asked too often lately; return whether that was done."""
+        # By address, too: whoever comes back under another name has had it done all the same.
+        host = self._peers.reputation.group_of(peer)
+        if not self._comparisons.take(peer, host, trio.current_time()):
             return False
         await self._votes.ask(peer, one, other)
         return True

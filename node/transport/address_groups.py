@@ -51,6 +51,18 @@ def address_group(ip: str) -> str:
 
 
 @lru_cache(maxsize=4096)
+def network_of_host(group: str) -> str:
+    """Return what network a `host_group` is of. All who come through one door and have no address
+    here are of one, and so are all who are known by name alone: a peer's id, or a key for an onion
+    service, costs nothing."""
+    literal = group.partition("/")[0]
+    try:
+        return "name" if is_stand_in(literal) else network_group(literal)
+    except ValueError:
+        return literal
+
+
+@lru_cache(maxsize=4096)
 def network_group(ip: str) -> str:
     """Return what is likely in one hand: an IPv4 /16 or an IPv6 /32."""
     parsed = _parse(ip)

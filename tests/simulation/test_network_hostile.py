@@ -35,10 +35,9 @@ from unchained.node.primitives.codec import encode
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Lock
 from unchained.node.relay.relay import ANNOUNCED_BODIES_MAX, ANNOUNCED_BODY_HEDGE_S
+from unchained.node.sync.comparison_limits import COMPARISONS_BURST, COMPARISONS_PER_EPOCH
 from unchained.node.sync.long_sync import LITTLE_WORK
 from unchained.node.sync.service import (
-    COMPARISONS_BURST,
-    COMPARISONS_PER_EPOCH,
     LONG_SYNC_ANCHORS,
     USELESS_HEADER_PRICE_MS,
     USELESS_TIP_PRICE_MS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -18,10 +19,20 @@ from unchained.node.sync.proof_sample import PROOFS_DRAWN
 from unchained.node.sync.service import LONG_SYNC_ANCHORS, SyncSettings
 from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import name_of
-from unchained.node.wire.messages import BODIES_EXCHANGE, Code, refusal
+from unchained.node.wire.messages import (
+    BODIES_EXCHANGE,
+    HEADERS_EXCHANGE,
+    OWN_TIP,
+    Code,
+    Exchange,
+    refusal,
+)
 from unchained.storage.memory import MemoryDisk
 
 ANCHORS = LONG_SYNC_ANCHORS + 150
+
+Stalled = Callable[[Any], bool]
+"""Whether a request, decoded, is not answered."""
 
 
 def copy_of(disk: MemoryDisk) -> MemoryDisk:
@@ -191,17 +202,14 @@ async def test_a_node_without_peers_mines_after_a_while() -> None:
         assert first.network.synced.value
 
 
-async def stall_bodies(node: SimNode, above: int) -> set[PeerId]:
-    """Have a node answer nothing when it is asked for bodies of anchors above a height, until the
-    set that is returned is cleared."""
-    served = node.transport.switchboard.served[name_of(genesis_of(SIM).id, "bodies")]
+def stall(node: SimNode, exchange: Exchange[Any], is_stalled: Stalled) -> set[PeerId]:
+    """Have a node answer nothing to some requests, until the set that is returned is cleared."""
+    served = node.transport.switchboard.served[name_of(genesis_of(SIM).id, exchange.name)]
     whole = served.handler
     stalling = {node.id}
-    there = await node.core(lambda core: {core.archive.main_id(at) for at in range(above + 1)})
 
     async def handler(peer: PeerId, payload: bytes) -> bytes:
-        ids: Any = BODIES_EXCHANGE.decode_request(payload)
-        if stalling and not there.issuperset(ids):
+        if stalling and is_stalled(exchange.decode_request(payload)):
             await trio.sleep_forever()
         return await whole(peer, payload)
 
@@ -209,23 +217,35 @@ async def stall_bodies(node: SimNode, above: int) -> set[PeerId]:
     return stalling
 
 
-@pytest.mark.parametrize("anchors", [2 * SIM.window + 40, ANCHORS])
-async def test_nothing_is_mined_between_tries_while_bodies_only_do_not_come_in_time(
-    anchors: int,
+async def stall_bodies(node: SimNode, above: int) -> set[PeerId]:
+    """Have a node keep back the bodies above a height."""
+    there = await node.core(lambda core: {core.archive.main_id(at) for at in range(above + 1)})
+    return stall(node, BODIES_EXCHANGE, lambda ids: not there.issuperset(ids))
+
+
+async def stall_comparison(node: SimNode, _above: int) -> set[PeerId]:
+    """Have a node keep back its headers when they are asked for to compare chains."""
+    return stall(node, HEADERS_EXCHANGE, lambda request: request.tip == OWN_TIP)
+
+
+@pytest.mark.parametrize(
+    ("keep_back", "anchors"),
+    [(stall_bodies, 2 * SIM.window + 40), (stall_bodies, ANCHORS), (stall_comparison, ANCHORS)],
+)
+async def test_nothing_is_mined_between_tries_while_a_chain_only_does_not_come_in_time(
+    keep_back: Callable[[SimNode, int], Awaitable[set[PeerId]]], anchors: int
 ) -> None:
     async with simulate(20) as net:
         (source,) = await old_nodes(net, 1, anchors)
-        stalling = await stall_bodies(source, 32)
+        stalling = await keep_back(source, 32)
         newcomer = newcomer_of(net, [source])
         await newcomer.start()
         sync = newcomer.network.sync
         await net.until(lambda: sync.statistics().syncing, "under way", 60, step_s=0.05)
-        rounds = 0
-        while rounds < 3:
+        for _ in range(3):
             await net.until(lambda: not sync.statistics().syncing, "given up", 60, step_s=0.05)
             assert not newcomer.network.synced.value
             await net.until(lambda: sync.statistics().syncing, "tried again", 120, step_s=0.05)
-            rounds += 1
         assert newcomer.height <= 32
         stalling.clear()
         await until_synced(net, newcomer, [source])

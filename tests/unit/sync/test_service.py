@@ -6,18 +6,21 @@ import random
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import structlog
 import trio
+from structlog.testing import capture_logs
 
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
-from unchained.node.sync.peer_state import PeerState
-from unchained.node.sync.service import (
+from unchained.node.sync.alone import ALONE_S, NOBODY_ANSWERS
+from unchained.node.sync.comparison_limits import (
     COMPARISONS_BURST,
     COMPARISONS_PER_EPOCH,
-    SyncService,
-    SyncSettings,
+    SHARES_OF_HOST,
 )
+from unchained.node.sync.peer_state import PeerState
+from unchained.node.sync.service import SyncService, SyncSettings
 from unchained.node.transport.contract import PeerId
 
 OWN_TIP = CoinId(b"\x01" * 32)
@@ -69,11 +72,11 @@ class Peers:
         return "one"
 
 
-def service_of(chain: Chain, peers: Peers) -> SyncService:
+def service_of(chain: Chain, peers: Peers, alone_s: float | None = ALONE_S) -> SyncService:
     stubs: list[Any] = [chain, peers, None]
     return SyncService(
         *stubs,
-        settings=SyncSettings(),
+        settings=SyncSettings(alone_s=alone_s),
         clock=cast("Any", None),
         rng=random.Random(1),
         log=structlog.get_logger(),
@@ -113,20 +116,44 @@ async def test_nobody_waits_while_a_peer_gives_votes_whose_tip_is_known() -> Non
     assert service.synced.value
 
 
+@pytest.mark.parametrize("knows_others", [False, True])
+async def test_where_nobody_answers_that_nothing_is_mined_is_said_once(knows_others: bool) -> None:
+    peers = Peers()
+    peers.knows_others = knows_others
+    service = service_of(Chain(), peers, alone_s=None)
+    with capture_logs() as logs, trio.move_on_after(10 * ALONE_S):
+        await service._wait_alone(None)
+    assert not service.synced.value
+    # Where nobody is known, it was said at the start.
+    said = [(entry["event"], entry["why"]) for entry in logs]
+    assert said == [("mining.refused", NOBODY_ANSWERS)] * knows_others
+    # Who has answered and is gone before it was caught up with is one more such case.
+    peers.there = [PeerId("there")]
+    with capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(service._wait_alone, None)
+            await trio.sleep(1.5 * ALONE_S)
+            peers.there = []
+            await trio.sleep(3 * ALONE_S)
+            nursery.cancel_scope.cancel()
+    assert [entry["event"] for entry in logs] == ["mining.refused"]
+
+
 async def test_an_address_is_asked_for_votes_so_often_under_whatever_names_it_comes() -> None:
     chain = Chain()
     service = service_of(chain, Peers())
     states = []
-    for number in range(3 * COMPARISONS_BURST):
+    most = SHARES_OF_HOST * COMPARISONS_BURST
+    for number in range(3 * most):
         state = PeerState()
         await service._settle(PeerId(str(number)), state, OWN_TIP)
         states.append(state)
-    assert chain.asked == COMPARISONS_BURST
+    assert chain.asked == most
     # Who was not asked is asked when there is time.
-    await trio.sleep(2 * EPOCH_S / COMPARISONS_PER_EPOCH)
+    await trio.sleep(1.5 * EPOCH_S / (SHARES_OF_HOST * COMPARISONS_PER_EPOCH))
     await service._settle(PeerId("last"), states[-1], OWN_TIP)
     await service._settle(PeerId("last"), states[-1], OWN_TIP)
-    assert chain.asked == COMPARISONS_BURST + 1
+    assert chain.asked == most + 1
 
 
 async def test_votes_of_what_was_followed_count_among_those_asked_for() -> None:
@@ -137,3 +164,6 @@ async def test_votes_of_what_was_followed_count_among_those_asked_for() -> None:
         state.owe(OWN_TIP, THEIR_TIP)
         await service._settle(peer, state, OWN_TIP)
     assert chain.asked == COMPARISONS_BURST
+    # That takes nothing from another behind the same address.
+    await service._settle(PeerId("beside"), PeerState(), OWN_TIP)
+    assert chain.asked == COMPARISONS_BURST + 1
