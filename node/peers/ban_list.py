@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from unchained.node.primitives.codec import CanonicalDecoder, encode
 from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.types import UInt64
+from unchained.node.transport.address_groups import network_of_host
 from unchained.storage import schema
 from unchained.storage.kv import Batch, KeyValueStore
 
@@ -19,7 +21,8 @@ LONGEST_BAN_MS: Final = 14 * 86_400_000
 FORGIVEN_AFTER_MS: Final = 30 * 86_400_000
 """After a ban has been over for so long, the next one is a first one again."""
 BANS_MAX: Final = 8_192
-"""Bans remembered; the one that ends first goes first."""
+"""Bans remembered; of the network that has most, the one that ends first goes first: who has many
+addresses or identities of one network, and gets them all banned, frees nobody else by that."""
 BAN_REASON_MAX: Final = 200
 
 
@@ -47,6 +50,8 @@ class BanList:
 
     def __init__(self, store: KeyValueStore) -> None:
         self._records: dict[str, BanRecord] = {}
+        self._networks: dict[str, set[str]] = {}
+        """The groups that are banned of each network."""
         self._changed: set[str] = set()
         self._unreadable: list[bytes] = []
         """Rows of the store to be deleted."""
@@ -57,7 +62,7 @@ class BanList:
             except (NonCanonicalError, UnicodeDecodeError):
                 self._unreadable.append(name)
             else:
-                self._records[group] = record
+                self._put(group, record)
         self.unreadable = len(self._unreadable)
         """Rows of the store that could not be read: they are dropped."""
 
@@ -75,22 +80,25 @@ class BanList:
         if length_ms is None:
             length_ms = min(FIRST_BAN_MS * BAN_GROWTH ** min(count - 1, 10), LONGEST_BAN_MS)
         text = reason.encode("ascii", "replace")[:BAN_REASON_MAX]
-        self._records[group] = BanRecord(now_ms, now_ms + length_ms, count, text)
+        shown = self._put(group, BanRecord(now_ms, now_ms + length_ms, count, text))
         self._changed.add(group)
         if len(self._records) > BANS_MAX:
-            first = min(self._records, key=lambda name: self._records[name].until)
-            del self._records[first]
+            most = max(map(len, self._networks.values()))
+            crowds = (names for names in self._networks.values() if len(names) == most)
+            first = min(chain(*crowds), key=lambda name: (self._records[name].until, name))
+            self._remove(first)
             self._changed.add(first)
-        return self._shown(group)
+        return shown
 
     def lift(self, group: str) -> bool:
         """End a ban and forget it; return whether there was one."""
         self._changed.add(group)
-        return self._records.pop(group, None) is not None
+        return self._remove(group)
 
     def active(self, now_ms: int) -> list[Ban]:
         """Return the bans of the moment, the last to end first."""
-        bans = [self._shown(group) for group in self._records if self.is_banned(group, now_ms)]
+        records = self._records.items()
+        bans = [_shown(group, record) for group, record in records if now_ms < record.until]
         return sorted(bans, key=lambda ban: -ban.until)
 
     def pending(self, batch: Batch) -> None:
@@ -107,9 +115,24 @@ class BanList:
                 batch.put(key, encode(record))
         self._changed.clear()
 
-    def _shown(self, group: str) -> Ban:
-        record = self._records[group]
-        return Ban(group, record.since, record.until, record.count, record.reason.decode())
+    def _put(self, group: str, record: BanRecord) -> Ban:
+        self._records[group] = record
+        self._networks.setdefault(network_of_host(group), set()).add(group)
+        return _shown(group, record)
+
+    def _remove(self, group: str) -> bool:
+        if self._records.pop(group, None) is None:
+            return False
+        network = network_of_host(group)
+        members = self._networks[network]
+        members.remove(group)
+        if not members:
+            del self._networks[network]
+        return True
+
+
+def _shown(group: str, record: BanRecord) -> Ban:
+    return Ban(group, record.since, record.until, record.count, record.reason.decode())
 
 
 _RECORD: Final = CanonicalDecoder(BanRecord, max_size=BAN_REASON_MAX + 64)

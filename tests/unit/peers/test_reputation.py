@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import structlog
@@ -24,7 +24,13 @@ from unchained.node.peers.reputation import (
     Reputation,
 )
 from unchained.node.primitives.codec import encode
-from unchained.node.transport.address_groups import host_group, is_public, network_group
+from unchained.node.transport.address_groups import (
+    ONION_VISITOR,
+    host_group,
+    is_public,
+    network_group,
+    stand_in,
+)
 from unchained.node.transport.contract import (
     Direction,
     DisconnectReason,
@@ -106,6 +112,44 @@ def test_bans_are_bounded_and_the_one_that_ends_first_goes() -> None:
         bans.add(f"group {number}", "", number)
     assert len(bans.active(0)) == BANS_MAX
     assert not bans.is_banned("group 4", 0)
+
+
+CROWDS: dict[str, Callable[[int], str]] = {
+    "identities behind an onion service": lambda number: host_group(
+        ONION_VISITOR, PeerId(f"visitor {number}")
+    ),
+    "onion addresses that are dialled": lambda number: host_group(stand_in(f"{number}.onion")),
+    "programs of this machine": lambda number: host_group("127.0.0.1", PeerId(f"own {number}")),
+    "peers that never were here": lambda number: f"unknown/{number}",
+    "addresses of an IPv6 /32": lambda number: host_group(f"2001:db8:{number:x}::1"),
+    "addresses of an IPv4 /16": lambda number: host_group(f"66.6.{number >> 8}.{number & 255}"),
+}
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_who_gets_a_crowd_of_one_network_banned_frees_nobody_else(
+    kind: str, is_restarted: bool
+) -> None:
+    store = MemoryStore()
+    bans = BanList(store)
+    others = [f"{20 + number}.1.0.1" for number in range(100)]
+    others.append(host_group("2600:1::1"))
+    for group in others:
+        bans.add(group, "forged", 0)
+    if is_restarted:
+        batch = Batch()
+        bans.pending(batch)
+        store.write(batch, sync=False)
+        bans = BanList(store)
+    for number in range(BANS_MAX + 100):
+        # Those of the crowd end later.
+        bans.add(CROWDS[kind](number), "forged", 1 + number)
+    assert all(bans.is_banned(group, 100) for group in others)
+    assert len(bans.active(0)) == BANS_MAX
+    assert bans.lift(others[0])
+    assert not bans.lift(others[0])
+    assert len(bans.active(0)) == BANS_MAX - 1
 
 
 class Room:
