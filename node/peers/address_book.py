@@ -22,6 +22,7 @@ from blake3 import blake3
 
 from unchained.node.peers.address_table import (
     BUCKET_SIZE,
+    JITTER_MAX,
     OWN,
     OWN_BUCKET,
     AddressRecord,
@@ -45,7 +46,7 @@ TRIED_BUCKETS_OF_NETWORK: Final = 8
 ADDRESSES_MAX: Final = BUCKET_SIZE * (NEW_BUCKETS + TRIED_BUCKETS)
 
 STALE_AFTER_MS: Final = 30 * 86_400_000
-"""An address that nobody saw for so long gives its place up."""
+"""A new address that nobody told of for so long gives its place up; none is told to others."""
 FAILURES_OF_NEW_MAX: Final = 4
 """Failures after which an address that never worked gives its place up."""
 FAILURES_OF_TRIED_MAX: Final = 10
@@ -96,6 +97,8 @@ class AddressBook:
         self._last_anchors: tuple[str, ...] = ()
         """Those of the last time when there were enough."""
         self._anchors_changed = False
+        self.added = 0
+        """Addresses that have become known since the start."""
         self.left_out = 0
         """Addresses of the store for which there was no place any more."""
         self._unreadable: list[bytes] = []
@@ -134,6 +137,7 @@ class AddressBook:
             return False
         self._entries[text] = entry
         self._changed.add(text)
+        self.added += 1
         return True
 
     def attempted(self, text: str, now_ms: int) -> None:
@@ -150,6 +154,7 @@ class AddressBook:
             return
         entry.attempted = now_ms
         entry.failures += 1
+        entry.jitter = self._rng.randrange(JITTER_MAX)
         self._changed.add(text)
         if entry.tried:
             heirs = self._end_waiting_for(entry)
@@ -380,6 +385,8 @@ class AddressBook:
                 if not name.startswith(_ROW):
                     continue
                 entry, is_tried = _read_row(name.removeprefix(_ROW), raw)
+                if entry.failures:
+                    entry.jitter = self._rng.randrange(JITTER_MAX)
             except (NonCanonicalError, BadAddressError, UnicodeDecodeError):
                 self._unreadable.append(name)
                 continue
@@ -426,10 +433,13 @@ def _whole_address(raw: bytes) -> Address:
 
 
 def _gives_way(entry: BookEntry, now_ms: int) -> bool:
+    """Return whether an address loses its place to whoever asks for it."""
     if entry.is_own:
         return False
-    most = FAILURES_OF_TRIED_MAX if entry.tried else FAILURES_OF_NEW_MAX
-    return entry.failures >= most or now_ms - entry.seen > STALE_AFTER_MS
+    if entry.tried:
+        # That nobody tells of it says nothing: it is tested first.
+        return entry.failures >= FAILURES_OF_TRIED_MAX
+    return entry.failures >= FAILURES_OF_NEW_MAX or now_ms - entry.seen > STALE_AFTER_MS
 
 
 _RECORD: Final = CanonicalDecoder(AddressRecord, max_size=512)

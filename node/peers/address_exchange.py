@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
 import trio
 
 from unchained.node.base.clock import Clock
@@ -36,11 +38,19 @@ ASK_WHEN_MISSING_S: Final = 60.0
 ANSWER_KEPT_S: Final = 86_400.0
 """Seconds for which all that ask are sent the same addresses (as in Bitcoin Core): who asks again
 and again, or from many places, learns neither all that a node knows nor what is news to it."""
-ANSWER_KEPT_FROM: Final = 64
-"""Addresses from which on an answer is kept: where fewer are known, nodes have to find each other,
-and everybody knows of everybody."""
+MANY_ADDRESSES: Final = 64
+"""An answer of fewer is drawn anew once a quarter as many more have become known: where there are
+few nodes, those that join have to find each other. Beyond, it stays however many we are told of."""
 ASK_SECOND_TIME_S: Final = 10.0
 """Seconds until the second request then: who joined together with us was not known at once."""
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    """What those get who ask, until a time of Trio's and so many additions to the book."""
+
+    addresses: list[str]
+    until: float
+    until_added: float
 
 
 class AddressExchange:
@@ -74,8 +84,8 @@ class AddressExchange:
         self._groups = groups
         self._loopback_is_home = loopback_is_home
         self._onion_is_apart = onion_is_apart
-        self._answers: dict[str, tuple[float, list[str]]] = {}
-        """What is answered by the kind of address that asks, and until when."""
+        self._answers: dict[str, _Answer] = {}
+        """What is answered by the kind of address that asks."""
         self._asked: dict[PeerId, tuple[float, int]] = {}
         """When, in Trio's time, a peer was asked last, and how many times it was."""
         self._answered: set[PeerId] = set()
@@ -156,13 +166,14 @@ class AddressExchange:
         """Return the addresses that those get who ask from an address of this kind."""
         kind = "public" if ip is None or is_public(ip) else "private"
         now = trio.current_time()
-        until, others = self._answers.get(kind, (now, []))
-        if now >= until:
+        kept = self._answers.get(kind)
+        if kept is None or now >= kept.until or self._book.added >= kept.until_added:
             most = ADDRESSES_EXCHANGE.limits.max_items
             others = fit_to_send(self._book.sample(most, self._clock.now_ms()), ip)
-            if len(others) >= ANSWER_KEPT_FROM:
-                self._answers[kind] = now + ANSWER_KEPT_S, others
-        return others
+            more = max(1, len(others) // 4) if len(others) < MANY_ADDRESSES else math.inf
+            kept = _Answer(others, now + ANSWER_KEPT_S, self._book.added + more)
+            self._answers[kind] = kept
+        return kept.addresses
 
 
 def is_worth_keeping(text: str, own: PeerId, told_by_ip: str | None) -> bool:

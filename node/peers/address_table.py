@@ -34,6 +34,9 @@ FIRST_BACKOFF_MS: Final = 30_000
 LONGEST_BACKOFF_MS: Final = 24 * 3_600_000
 LONGEST_BACKOFF_OF_OWN_MS: Final = 60_000
 """What the operator named may be the only way in: it is never left alone for long."""
+JITTER_MAX: Final = 256
+"""Parts by which a wait is shortened at random, twice as many being the whole of it: who failed at
+one address at one moment, as newcomers do at a full bootstrap node, comes back at others."""
 
 
 class AddressRecord(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -52,15 +55,15 @@ class BookEntry:
     where nothing is limited."""
 
     __slots__ = (
-        "attempted", "bucket", "failures", "host", "network", "position", "seen", "source",
-        "succeeded", "text", "tried",
+        "attempted", "bucket", "failures", "host", "jitter", "network", "position", "seen",
+        "source", "succeeded", "text", "tried",
     )  # fmt: skip
 
     def __init__(self, text: str, address: Address, source: str, seen: int) -> None:
         self.text = text
         self.source = sys.intern(source)
         self.seen = seen
-        self.attempted = self.succeeded = self.failures = 0
+        self.attempted = self.succeeded = self.failures = self.jitter = 0
         self.tried = False
         self.bucket = OWN_BUCKET
         self.position = 0
@@ -92,7 +95,7 @@ class BookEntry:
             return 0
         longest = LONGEST_BACKOFF_OF_OWN_MS if self.is_own else LONGEST_BACKOFF_MS
         wait = min(FIRST_BACKOFF_MS << min(self.failures - 1, 20), longest)
-        return self.attempted + wait
+        return self.attempted + wait - wait * self.jitter // (2 * JITTER_MAX)
 
     def record(self) -> AddressRecord:
         """Return what is kept on disk."""

@@ -61,10 +61,10 @@ class PeerSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_bound_ms: int = 30_000
     """Offset from the median of the outbound peers' clocks that is warned of."""
     loopback_is_home: bool = True
-    onion_is_apart: bool = False
-    """Whether who comes through an onion service of ours is known by that."""
     """Whether peers at loopback addresses are this machine's own, as on networks for trying things
     out, and not whoever came through a tunnel."""
+    onion_is_apart: bool = False
+    """Whether who comes through an onion service of ours is known by that."""
 
 
 class Purpose(enum.Enum):

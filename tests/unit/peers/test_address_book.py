@@ -13,6 +13,7 @@ from unchained.node.peers.address_book import (
     FAILURES_OF_TRIED_MAX,
     NEW_BUCKETS_OF_SOURCE,
     RIVALRY_MS,
+    STALE_AFTER_MS,
     TRUSTED_AFTER_SUCCESS_MS,
     AddressBook,
 )
@@ -105,7 +106,7 @@ def test_failures_back_off_and_never_tried_ones_go() -> None:
     for count in range(1, FAILURES_OF_NEW_MAX):
         book.failed(address(1), now)
         wait = FIRST_BACKOFF_MS << (count - 1)
-        due = book.pick(now + wait - 1, lambda entry: entry.text == address(1))
+        due = book.pick(now + wait // 2 - 1, lambda entry: entry.text == address(1))
         assert due is None
         due = book.pick(now + wait, lambda entry: entry.text == address(1))
         assert due is not None
@@ -116,6 +117,22 @@ def test_failures_back_off_and_never_tried_ones_go() -> None:
         book.failed(address(2), now)
     # What the operator named is never given up.
     assert book.pick(now + LONGEST_BACKOFF_OF_OWN_MS, lambda _: True) is not None
+
+
+def test_who_failed_at_one_moment_comes_back_at_others() -> None:
+    dues = set()
+    for seed in range(100):
+        store = MemoryStore()
+        book = a_book(store, seed)
+        book.add(address(1), "9.9.0.0/16", NOW)
+        book.failed(address(1), NOW)
+        save(book, store)
+        for kept in (book, a_book(store, seed + 1_000)):
+            entry = kept.get(address(1))
+            assert entry is not None
+            assert FIRST_BACKOFF_MS / 2 < entry.due_ms() - NOW <= FIRST_BACKOFF_MS
+            dues.add(entry.due_ms())
+    assert len(dues) > 50
 
 
 def test_what_worked_is_tried_and_survives_a_restart() -> None:
@@ -298,6 +315,21 @@ def test_a_tried_place_is_given_away_only_after_a_test_in_vain() -> None:
     assert not rival.tried
     assert rival.text in book
     assert book.to_test(late, lambda _: True) is None
+
+
+def test_a_tried_place_that_nobody_tells_of_is_tested_all_the_same() -> None:
+    book, texts, heir = crowd()
+    late = NOW + STALE_AFTER_MS + 1_000
+    # What waits since then has waited for too long.
+    assert book.to_test(late, lambda _: True) is None
+    book.good(heir, late)
+    assert all(entry.tried for text in texts if (entry := book.get(text)) is not None)
+    rival = book.to_test(late, lambda _: True)
+    assert rival is not None
+    assert rival.text == texts[0]
+    book.good(rival.text, late)
+    assert all(text in book for text in (*texts, heir))
+    assert rival.tried
 
 
 def test_who_passes_the_test_keeps_the_place() -> None:

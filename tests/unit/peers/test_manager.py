@@ -788,7 +788,7 @@ async def test_all_that_ask_are_sent_the_same_addresses_for_a_day(
 
         learn(0)
         first = exchange._others("30.1.0.1")
-        assert len(first) >= address_exchange.ANSWER_KEPT_FROM
+        assert len(first) >= address_exchange.MANY_ADDRESSES
         learn(600)
         assert exchange._others("99.1.0.1") == first
         assert exchange._others(None) == first
@@ -796,6 +796,36 @@ async def test_all_that_ask_are_sent_the_same_addresses_for_a_day(
         assert exchange._others("10.0.0.1") != first
         await trio.sleep(address_exchange.ANSWER_KEPT_S)
         assert exchange._others("30.1.0.1") != first
+
+
+async def test_where_few_are_known_an_answer_lasts_until_a_quarter_more_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(address_exchange, "ANSWER_KEPT_S", 900.0)
+    async with a_world() as world:
+        (hub,) = await world.peers("20.1.0.1")
+        book, exchange = hub.manager.book, hub.manager._address_exchange
+
+        def learn(first: int, count: int) -> None:
+            for number in range(first, first + count):
+                text = f"/ip4/{21 + number}.1.0.1/tcp/9000/p2p/{'1' * 44}"
+                assert book.add(text, f"{121 + number}.1.0.0/16", NOW_MS)
+
+        assert exchange._others("30.1.0.1") == []
+        learn(0, 1)
+        assert len(exchange._others("30.1.0.1")) == 1
+        learn(1, 39)
+        # Of so many not all are told, and who asks again learns of no others.
+        first = exchange._others("30.1.0.1")
+        assert len(first) == 16
+        assert all(exchange._others("99.1.0.1") == first for _ in range(20))
+        learn(40, len(first) // 4 - 1)
+        assert exchange._others("30.1.0.1") == first
+        learn(50, 1)
+        again = exchange._others("30.1.0.1")
+        assert again != first
+        await trio.sleep(address_exchange.ANSWER_KEPT_S)
+        assert exchange._others("30.1.0.1") != again
 
 
 async def test_an_anchor_that_the_book_does_not_hold_is_dialled_all_the_same() -> None:
