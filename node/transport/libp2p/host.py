@@ -61,13 +61,12 @@ from unchained.node.transport.libp2p.identify import (
 from unchained.node.transport.libp2p.listener import (
     Resolve,
     ThrottledListener,
-    announced,
     listen,
-    outer,
     parse_listen,
     resolve,
 )
 from unchained.node.transport.libp2p.onion_entrance import OnionEntrance
+from unchained.node.transport.libp2p.own_addresses import OwnAddresses
 from unchained.node.transport.libp2p.pace import WORK_PER_IDENTIFY
 from unchained.node.transport.libp2p.route import route_of
 from unchained.node.transport.libp2p.secured import (
@@ -126,9 +125,8 @@ class Libp2pTransport:
         """Raises `CannotListenError` and `BadAddressError` for addresses that can never do."""
         apply_mends()
         self._listen = tuple(parse_listen(text, config.auto_port) for text in config.listen)
-        self._announce = tuple(
-            str(Address.parse(text).with_peer(identity.peer)) for text in config.announce
-        )
+        fixed = [str(Address.parse(text).with_peer(identity.peer)) for text in config.announce]
+        self._own = OwnAddresses(identity.peer, fixed, is_hidden=bool(config.proxy))
         rng = SYSTEM.generator()
         self._switchboard = Switchboard(identity.peer, log, rng, self)
         self._config = config
@@ -140,8 +138,6 @@ class Libp2pTransport:
         self._open: dict[Connection, None] = {}
         self._dialling: dict[PeerId, trio.Event] = {}
         self._sockets: dict[TcpStream, None] = {}
-        self._addresses: tuple[str, ...] = ()
-        self._bound: Sequence[Address] = ()
         self.onion = OnionEntrance()
         """Where an onion service may lead to, if the settings say so."""
         self._nursery: trio.Nursery | None = None
@@ -155,19 +151,15 @@ class Libp2pTransport:
 
     def addresses(self) -> Sequence[str]:
         """Return the addresses to give to others; none before `run` has started."""
-        return (*self._addresses, *self.onion.addresses(self.id))
+        return (*self._own.texts, *self.onion.addresses(self.id))
 
     def listening(self) -> Sequence[Address]:
         """Return the places that are listened on; none before `run` has started."""
-        return tuple(self._bound)
+        return self._own.bound
 
     def set_outer(self, ip: str) -> bool:
         """Announce that a public address leads here; return whether that is news."""
-        leading = () if self._announce or self._config.proxy else outer(self._bound, ip, self.id)
-        news = [text for text in leading if text not in self._addresses]
-        if news:
-            self._addresses = (*announced(self._bound, self.id), *news)
-        return bool(news)
+        return self._own.set_outer(ip)
 
     def peers(self) -> Sequence[PeerInfo]:
         """Return the connected peers, in order of connection."""
@@ -305,8 +297,7 @@ class Libp2pTransport:
                 listeners.append(await self.onion.open())
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._bound = [address for address, _ in bound]
-                self._addresses = self._announce or tuple(announced(self._bound, self.id))
+                self._own.bind([address for address, _ in bound])
                 self._switchboard.begin(nursery)
                 nursery.start_soon(self._handshakes.run)
                 nursery.start_soon(self._budget.work.run)
@@ -318,7 +309,7 @@ class Libp2pTransport:
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            self._addresses = ()
+            self._own.release()
             for connection in tuple(self._connections.values()):
                 self._lost(connection, DisconnectReason.LOCAL)
             for listener in listeners:
