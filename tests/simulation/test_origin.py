@@ -3,7 +3,7 @@
 A hundred nodes with the product's own peers, gossip, relay and stem on the in-memory network; only
 the chain is a fake that takes everything in. A tenth of the nodes are spies, which keep to the
 protocol and pool what they see: of the peer that handed them a transfer in a stem, or else of the
-one that sent a message before all others, they say that it made it.
+one that sent a message, or gossiped its id, before all others, they say that it made it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -37,7 +38,9 @@ from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.relay import stem
 from unchained.node.relay.relay import Relay
 from unchained.node.relay.stem import EMBARGO_MIN_S, EMBARGO_MORE_S, ROUTE_S, StemRouter
-from unchained.node.transport.contract import PeerId
+from unchained.node.transport.contract import MessageId, PeerId
+from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.seen_ids import message_id
 from unchained.node.wire.messages import STEM_EXCHANGE, Status, StemRequest, Taken
 from unchained.storage.memory import MemoryStore
 from unchained.storage.schema import TransferEntered
@@ -138,11 +141,22 @@ class Sightings:
 
     def __init__(self) -> None:
         self.handed: OrderedDict[bytes, PeerId] = OrderedDict()
-        self.heard: OrderedDict[bytes, PeerId] = OrderedDict()
+        self.heard: dict[bytes, MessageId] = {}
+        """Messages that came, and their ids."""
+        self._shown: dict[MessageId, PeerId] = {}
+        """Who was the first to send a message, or only its id."""
+
+    def take(self, peer: PeerId, rpc: Rpc) -> None:
+        """Note what a peer's gossip shows that it has."""
+        for topic, data in rpc.messages:
+            found = self.heard.setdefault(data, message_id(topic, data))
+            self._shown.setdefault(found, peer)
+        for found in (*chain(*(ids for _, ids in rpc.have)), *rpc.unwanted):
+            self._shown.setdefault(found, peer)
 
     def named(self, raw: bytes) -> PeerId | None:
         """Return who made a message, as far as the spies can tell."""
-        return self.handed.get(raw) or self.heard.get(raw)
+        return self.handed.get(raw) or self._shown.get(self.heard[raw])
 
 
 class Follower:
@@ -223,9 +237,8 @@ class Host:
         router = self.transport.switchboard.router
         receive = router.receive
 
-        def note_heard(peer: PeerId, rpc: Any, now: float) -> None:
-            for _, data in rpc.messages:
-                self.net.seen.heard.setdefault(data, peer)
+        def note_heard(peer: PeerId, rpc: Rpc, now: float) -> None:
+            self.net.seen.take(peer, rpc)
             receive(peer, rpc, now)
 
         router.receive = note_heard  # type: ignore[method-assign]
