@@ -12,9 +12,13 @@ FAULTS = frozenset(
         "crash", "crash at a write", "power cut", "power cut at a write", "service cancelled",
         "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
         "unreadable file", "clock step", "clock drift", "small queues",
+        "balancing node", "equivocating node", "flooding node", "forging node", "replaying node",
+        "selfish node", "spamming node", "stalling node", "thieving node", "time games node",
+        "withholding node",
     }
 )  # fmt: skip
-"""Kinds of fault, each of which some simulation of the fixed set must have."""
+"""Kinds of fault, each of which must have happened in some simulation of the fixed set: drawn and
+struck in vain it has not."""
 
 STATES = frozenset(
     {
