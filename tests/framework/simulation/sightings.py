@@ -29,7 +29,8 @@ STATES = frozenset(
         "coin held for its parent", "coin too new held", "transfer back in the mempool",
         "payment mined", "service restarted",
         "node stopped by its store", "disk replaced", "node behind", "clock behind the tip",
-        "synced from nothing",
+        "synced from nothing", "reorganisation refused", "operator began anew", "relay lagging",
+        "changes lost by a slow reader", "payment in conflict", "payment on the chain in the end",
     }
 )  # fmt: skip
 """States of interest, each of which some simulation of the fixed set must reach."""

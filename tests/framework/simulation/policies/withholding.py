@@ -40,3 +40,4 @@ class Withholding(Policy):
         for coin in [coin for coin in self._stale if coin.height <= late]:
             self._stale.remove(coin)
             await self.tell(coin)
+            self.did_it()
