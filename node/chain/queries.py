@@ -57,8 +57,9 @@ class ChainQueries(Protocol):
         asked for (Protocol §11)."""
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
-        """Return what bodies list and is not on disk: of the store alone, without the writer. What
-        a long sync took in a moment ago may be among it."""
+        """Return what bodies list and is not on disk, or is hidden from peers: they are asked for
+        it, and must not be able to tell the one from the other. The writer is asked only where some
+        transfer is on disk. What a long sync took in a moment ago may be among it."""
 
     # The main chain and its branches
 

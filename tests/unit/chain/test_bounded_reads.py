@@ -131,3 +131,7 @@ def test_the_lengths_of_known_transfers_are_read_until_they_are_too_much() -> No
     assert store.reads[b"w"] == enough
     assert list(found.lengths) == wids[:enough]
     assert found.transfers == []
+    # What is hidden does not count: as many others are looked at instead.
+    found = coin_reads.lacking(store, [body], SHALLOW.max_body_size, frozenset(wids[:2]))
+    assert list(found.lengths) == wids[2 : enough + 2]
+    assert found.transfers == wids[:2]
