@@ -143,7 +143,7 @@ class LiveQueries:
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> list[tuple[Coin, Body | None]] | None:
+    ) -> list[int | tuple[Coin, Body]] | None:
         return await self._reader.read(
             partial(anchor_reads.anchors_above, known=known, tip_id=tip_id, limit=limit)
         )

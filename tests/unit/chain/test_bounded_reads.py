@@ -69,6 +69,7 @@ READS: dict[str, Callable[[ChainView, list[Coin]], object]] = {
         view, [UNKNOWN, anchors[3].id], anchors[-1].id, 2
     ),
     "no locator": lambda view, anchors: anchor_reads.anchors_above(view, [], anchors[-1].id, 2),
+    "a whole page": lambda view, anchors: anchor_reads.anchors_above(view, [], anchors[-1].id, 512),
     "tips apart": lambda view, anchors: anchor_reads.are_apart(view, anchors[0].id),
     "what votes are for": lambda view, anchors: anchor_reads.above_fork(
         view, anchors[-1].id, anchors[-4].id
