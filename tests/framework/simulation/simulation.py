@@ -6,6 +6,7 @@ and they have to agree on one chain that is as the rules say. What happens is th
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -23,6 +24,7 @@ import trio
 
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation import invariants
+from tests.framework.simulation.bounds import MADE_SMALL, holdings
 from tests.framework.simulation.event_log import EventLog, LoggedEvent
 from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
@@ -30,12 +32,14 @@ from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.payer import Payer
 from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.progress import SILENCE, Progress
 from tests.framework.simulation.scenario import Scenario
 from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simnet import SimNet, SimPayout
 from tests.framework.simulation.simulated_node import SimulatedNode
 from tests.framework.simulation.virtual_clock import virtual_clock
+from tests.framework.simulation.wallet_disk import faulty_wallets
 from unchained.node.chain.results import Changes
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -81,23 +85,6 @@ class Outcome(msgspec.Struct, frozen=True):
     bodies: dict[CoinId, Body]
 
 
-class Progress(Protocol):
-    """Is told how far a simulation is."""
-
-    def show(self, at_s: float, of_s: float, height: int) -> None:
-        """Show virtual seconds so far, about how many there will be, and a node's height."""
-
-
-class Silence:
-    """Shows nothing."""
-
-    def show(self, at_s: float, of_s: float, height: int) -> None:
-        pass
-
-
-SILENCE: Final = Silence()
-
-
 class Simulation:
     """A simulation under way: what faults, policies and invariants take hold of."""
 
@@ -108,7 +95,9 @@ class Simulation:
         schedule: Schedule,
         home: Path,
         progress: Progress = SILENCE,
+        until_s: float = math.inf,
     ) -> None:
+        """`until_s`: virtual seconds after which it ends, however far it is."""
         self.scenario = scenario
         self.seed = seed
         self.schedule = schedule
@@ -126,12 +115,14 @@ class Simulation:
         """Every coin that an honest node has accepted, by id."""
         self.bodies: dict[CoinId, Body] = {}
         """The body of every anchor that has counted at an honest node, by id."""
+        self.transfers: set[Wid] = set()
+        """Every transfer that an honest node's mempool has had, or an anchor that counted."""
         self._dead: set[CoinId] = set()
         """Anchors that some honest node has found dead."""
         self.small_queues: list[int] = []
         self._queues: dict[tuple[ModuleType, str], int] = {}
         self._failure: BaseException | None = None
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope(deadline=until_s)
         shares = [self.rng.uniform(0.5, 1.5) for _ in range(scenario.miners)]
         self.nodes = [
             SimulatedNode(
@@ -182,6 +173,7 @@ class Simulation:
         for counted in step.counted:
             self.coins.setdefault(counted.coin.id, counted.coin)
             self.bodies.setdefault(counted.coin.id, counted.body)
+            self.transfers.update(map(Wid, counted.body.transfers))
             self.log.note(node.name, "counted", id=counted.coin.id)
         for height, anchor_id in step.disconnected:
             self.log.note(node.name, "disconnected", height=height, id=anchor_id)
@@ -203,6 +195,9 @@ class Simulation:
         for anchor_id, error in (*step.ruled_out, *step.dead):
             self.log.note(node.name, "invalid", id=anchor_id, rule=error.name)
             self.sightings.note("anchor ruled out")
+        self.transfers.update(
+            Wid(event.wid) for event in step.events if isinstance(event, TransferEntered)
+        )
         if step.disconnected:
             self._note_reorganisation(step)
 
@@ -260,7 +255,7 @@ class Simulation:
         elif (
             level in ("error", "critical")
             and kind not in TOLD_AS_ERRORS
-            and (node is None or not node.is_troubled)
+            and (node is None or not node.accounts_for_line(kind))
         ):
             self.fail(f"{node.name if node else '?'} logs {kind}: {event}")
 
@@ -282,6 +277,12 @@ class Simulation:
         for module, name in limits:
             usual = self._queues.setdefault((module, name), getattr(module, name))
             setattr(module, name, min(self.small_queues, default=usual))
+        for node in self.nodes:
+            node.small_most.clear()
+            if self.small_queues:
+                held = {each.what: each.held for each in holdings(node)} if node.is_up else {}
+                least = min(self.small_queues)
+                node.small_most = {what: max(least, held.get(what, 0)) for what in MADE_SMALL}
 
     async def _strike(self, fault: Fault, began: float) -> None:
         await trio.sleep_until(began + fault.at_ms / 1000)
@@ -299,8 +300,10 @@ class Simulation:
         nodes' code."""
         try:
             with self._scope:
-                async with self.net.running():
-                    await self._run()
+                disks = [node.wallet_disk for node in self.nodes if node.wallet_disk is not None]
+                with faulty_wallets(disks):
+                    async with self.net.running():
+                        await self._run()
         except BaseException as error:
             if not isinstance(error, (KeyboardInterrupt, GeneratorExit)):
                 self._failure = self._failure or error
@@ -378,6 +381,7 @@ class Simulation:
         for node in self.nodes:
             invariants.check_services(node)
             invariants.check_bounds(node)
+            invariants.check_disk(node)
         for node in self.nodes if len(self.nodes) <= 16 else self.nodes[:4]:
             await invariants.check_at_rest(node, self.scenario.compares_with_model)
         if any(node.wallets is not None for node in self.nodes):
@@ -413,8 +417,7 @@ class Simulation:
                     node.note_bans()
                     if not node.network.synced.value:
                         self.sightings.note("node behind")
-                    if not self.small_queues:
-                        invariants.check_bounds(node)
+                    invariants.check_bounds(node)
                     statistics = node.chain.statistics()
                     if statistics.orphans:
                         self.sightings.note("coin held for its parent")
@@ -445,9 +448,14 @@ class Simulation:
 
 
 def simulate_schedule(
-    scenario: Scenario, seed: int, schedule: Schedule, progress: Progress = SILENCE
+    scenario: Scenario,
+    seed: int,
+    schedule: Schedule,
+    progress: Progress = SILENCE,
+    until_s: float = math.inf,
 ) -> Outcome:
-    """Run a simulation; the same arguments give the same outcome, but for `cpu_s`."""
+    """Run a simulation, for so many virtual seconds at most; the same arguments give the same
+    outcome, but for `cpu_s`."""
     began = time.process_time()
     failure: BaseException | None = None
     seconds = 0.0
@@ -459,7 +467,7 @@ def simulate_schedule(
 
         async def main() -> None:
             nonlocal simulation, seconds
-            simulation = Simulation(scenario, seed, schedule, Path(home), progress)
+            simulation = Simulation(scenario, seed, schedule, Path(home), progress, until_s)
             structlog.configure(
                 processors=[simulation.note_line],
                 wrapper_class=structlog.make_filtering_bound_logger(20),
