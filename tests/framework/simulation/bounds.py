@@ -14,6 +14,7 @@ from unchained.node.chain.core import ChainCore
 from unchained.node.chain.mempool.mempool import Mempool
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
 
 if TYPE_CHECKING:
@@ -159,5 +160,5 @@ def stale_candidates(core: ChainCore) -> list[bytes]:
         if coin_id != genesis
         and Coin.from_bytes(raw).height <= lowest
         and schema.HISTORY.get(core.store, coin_id) is None
-        and not core.tree.is_listed(coin_id)
+        and not core.tree.is_listed(CoinId(coin_id))
     ]

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Final
 
 from tests.framework.async_tests import quiet_seeds
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import SCENARIOS, Scenario
 from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import Sightings
-from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from tests.framework.simulation.simulation import simulate_schedule
 from unchained.node.base.randomness import SYSTEM
 
 NIGHTLY: Final = ("storm", "weather", "disks", "wallets", "deep", "hostile", "siege", "main")

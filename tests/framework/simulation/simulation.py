@@ -18,18 +18,18 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-import msgspec
 import structlog
 import trio
 
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation import invariants
 from tests.framework.simulation.bounds import MADE_SMALL, holdings
-from tests.framework.simulation.event_log import EventLog, LoggedEvent
+from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
 from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.payer import Payer
 from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.progress import SILENCE, Progress
@@ -61,28 +61,6 @@ QUIET_EPOCHS: Final = 3.0
 CLOCK_BEHIND: Final = "chain.clock_behind"
 TOLD_AS_ERRORS: Final = ("chain.reorg_refused", CLOCK_BEHIND)
 """What a node logs as an error, and what is none of its own."""
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """What a simulation came to. `failure` is one line, empty if all held; `seconds` are virtual,
-    `cpu_s` the processor's. `hash` is of everything that happened. `nodes`: names, and whether
-    they are hostile."""
-
-    scenario: Scenario
-    seed: int
-    schedule: Schedule
-    failure: str
-    trace: str
-    hash: str
-    start_ms: int
-    nodes: Sequence[tuple[str, bool]]
-    seconds: float
-    cpu_s: float
-    height: int
-    sightings: Sightings
-    events: Sequence[LoggedEvent]
-    coins: dict[CoinId, Coin]
-    bodies: dict[CoinId, Body]
 
 
 class Simulation:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from tests.framework.simulation.faulty_disk import FaultyStore
 from unchained.node.wallet import database
@@ -42,7 +42,7 @@ class WalletDisk:
 
     def connect(self, path: Path, **how: Any) -> FaultyConnection:
         """Open a database of the folder."""
-        opened = cast(FaultyConnection, sqlite3.connect(path, factory=FaultyConnection, **how))
+        opened = sqlite3.connect(path, factory=FaultyConnection, **how)
         opened.disk = self
         self._open.append(opened)
         return opened

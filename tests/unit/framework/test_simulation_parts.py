@@ -23,13 +23,14 @@ from tests.framework.simulation.faulty_disk import (
     FaultyStore,
     full,
 )
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
 from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import FAULTS, Sightings
-from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from tests.framework.simulation.simulation import simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
 from tests.framework.simulation.virtual_clock import virtual_clock
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError

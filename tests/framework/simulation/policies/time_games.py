@@ -7,7 +7,7 @@ from unchained.node.consensus.coins import is_anchor_grade
 
 
 class TimeGames(Policy):
-    """Mines honestly, but that its times are as early as may be, or as late, or too early by one."""
+    """Mines honestly, but that its times are as early as may be, or as late, or too early."""
 
     async def act(self) -> None:
         template = self.template()
