@@ -106,7 +106,7 @@ def _of_gossip(node: SimulatedNode) -> Iterator[Holding]:
         yield Holding(f"bytes that wait to be validated in {name}", waiting, 8 * MIB, 1)
     for peer, end in node.transport._ends.items():
         # docs/network.md: gossip "at most 4 MiB of one, then dropped", and answers that were begun
-        yield Holding(f"bytes on their way to {peer}", end.backlog(), 13 * MIB, 1)
+        yield Holding(f"bytes on their way to {peer}", end.waiting_bytes(), 13 * MIB, 1)
         # docs/network.md: "streams of one peer served at a time: 64"
         yield Holding(f"answers to {peer}", len(end.answering), 64, KIB)
 

@@ -113,7 +113,7 @@ def batches(node: SimulatedNode) -> None:
 
 def backlog(node: SimulatedNode) -> None:
     end = next(iter(node.transport._ends.values()))
-    end._free_at = trio.current_time() + 14 * MIB / end.wire.model().bandwidth
+    end.transmit(14 * MIB, lambda: None)
 
 
 @pytest.mark.parametrize(
