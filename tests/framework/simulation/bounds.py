@@ -50,8 +50,11 @@ DISK_PER_ANCHOR: Final = 1 * KIB
 DISK_PER_PAYMENT: Final = 16 * KIB
 """Bytes on disk for each transfer: two signatures, notes, its place, its outputs, its events."""
 
-MADE_SMALL: Final = ("orphans", "early coins")
-"""What has room for next to nothing, in all nodes at once, while queues are small."""
+MADE_SMALL: Final = (
+    "operations that wait for the writer", "places for operations",
+    "changes that a reader is behind", "orphans", "early coins",
+)  # fmt: skip
+"""What has room for next to nothing, in nodes that start then, while queues are small."""
 
 
 class Holding(NamedTuple):

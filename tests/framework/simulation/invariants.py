@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 from tests.framework.chains import assert_equal_to_model
 from tests.framework.model import Known, Model
 from tests.framework.simulation.bounds import (
+    MADE_SMALL,
     disk_max,
     disk_of,
     holdings,
@@ -64,15 +65,17 @@ def require(holds: bool, what: str) -> None:
 
 def check_bounds(node: SimulatedNode) -> None:
     """What a node holds for others is bounded, of each kind and altogether."""
-    memory = 0.0
+    memory, simulation = 0.0, node.simulation
+    small = simulation.small_queues
+    # What it has from before may be more.
+    least = small.least if node.started_at >= small.since else math.inf
     for holding in holdings(node):
-        most = min(holding.most, node.small_most.get(holding.what, math.inf))
+        most = min(holding.most, least) if holding.what in MADE_SMALL else holding.most
         require(
             holding.held <= most,
             f"{node.name}: {holding.held} {holding.what}, expected {most} at most",
         )
         memory += holding.held * holding.bytes_each
-    simulation = node.simulation
     bound = memory_max(len(simulation.coins), len(simulation.transfers))
     require(memory <= bound, f"{node.name}: {memory:.0f} bytes of memory, expected {bound} at most")
 

@@ -31,6 +31,7 @@ from unchained.node.base.services import (
     Service,
     ServiceEndedError,
     ServiceFailedError,
+    ServiceRun,
     Supervisor,
 )
 from unchained.node.chain.service import ChainService
@@ -75,6 +76,7 @@ class SlowRunner:
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         if self._disk.delay_s:
+            self._disk.delays += 1
             await trio.sleep(self._disk.delay_s)
         return work(*args)
 
@@ -122,6 +124,19 @@ class PoissonMiner:
             self._send.send_nowait(Solution(job.number, coin.raw[:166], coin.mix, coin.id, 0))
 
 
+class PartedNetwork(NodeNetwork):
+    """What joins a node to others; each part runs as `wrap` makes it of its name and itself."""
+
+    def __init__(
+        self, wrap: Callable[[str, ServiceRun], ServiceRun], *arguments: Any, **options: Any
+    ) -> None:
+        self._wrap = wrap
+        super().__init__(*arguments, **options)
+
+    def services(self) -> list[tuple[str, ServiceRun]]:
+        return [(name, self._wrap(f"network.{name}", run)) for name, run in super().services()]
+
+
 class SimulatedNode(SimNode):
     """One honest node. Its keeper starts it again whenever it has stopped or crashed."""
 
@@ -139,6 +154,8 @@ class SimulatedNode(SimNode):
         self.clock = SkewedClock(simulation.net.start_ms)
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
+        self.started_at = 0.0
+        """When its life began, s of virtual time."""
         self.went_up = trio.Event()
         self.is_new = False
         """Whether it has begun anew on an empty disk, and has no chain yet."""
@@ -147,8 +164,6 @@ class SimulatedNode(SimNode):
         self.bans: dict[str, int] = {}
         """Until when what is banned is banned, ms, for bans that had time to be saved."""
         self._young_bans: dict[str, int] = {}
-        self.small_most: dict[str, float] = {}
-        """What it may hold where queues were made small: what it held then, if that is more."""
         self.acknowledged = Acknowledged()
         self.wallets = None
         self.supervisor: Supervisor | None = None
@@ -201,10 +216,10 @@ class SimulatedNode(SimNode):
 
     # What befalls it
 
-    def crash(self, down_s: float, *, power_cut: bool) -> None:
-        """Be gone at once, for so many seconds."""
+    def crash(self, down_s: float, *, power_cut: bool) -> bool:
+        """Be gone at once, for so many seconds; return whether it was there."""
         if not self.is_up or self._store is None or self._life is None:
-            return
+            return False
         self.is_up = False
         self._down_s = down_s
         self._store.is_dead = True
@@ -217,18 +232,21 @@ class SimulatedNode(SimNode):
             self.simulation.sightings.note("unsynced writes lost")
         if self.wallet_disk is not None and self.wallet_disk.crash(power_cut=power_cut):
             self.simulation.sightings.note("wallet's writes lost")
+        return True
 
     def begin_anew(self) -> None:
         """Start at once on an empty disk."""
         self.crash(0.0, power_cut=False)
         self._replace_disk()
 
-    def cancel_service(self, name: str) -> None:
-        """Let one of the node's services end, if it runs."""
+    def cancel_service(self, name: str) -> bool:
+        """Let one of the node's services end; return whether it has run."""
         scope = self._scopes.get(name)
-        if self.is_up and scope is not None:
-            self._cancelled[name] += 1
-            scope.cancel()
+        if not self.is_up or scope is None:
+            return False
+        self._cancelled[name] += 1
+        scope.cancel()
+        return True
 
     def expect(self, error: StoreError) -> None:
         """Let this error be accounted for."""
@@ -292,6 +310,7 @@ class SimulatedNode(SimNode):
 
     async def _live(self) -> None:
         self.starts += 1
+        self.started_at = trio.current_time()
         self._expected.clear()
         self._cancelled.clear()
         self._explained.clear()
@@ -341,7 +360,8 @@ class SimulatedNode(SimNode):
         )
         self._require_kept(self.acknowledged.differs(self.chain._writer._core))
         self.transport = MemoryTransport(self.net.weather, self.name, self.ip, log)
-        self.network = NodeNetwork(
+        self.network = PartedNetwork(
+            self._interruptible,
             self.chain,
             self.transport,
             store,
@@ -366,7 +386,10 @@ class SimulatedNode(SimNode):
         services += self._wallet_services(store, runner, randomness, log)
         services += self._mining_services(randomness, log)
         self.supervisor = Supervisor(
-            [self._interruptible(service) for service in services],
+            [
+                msgspec.structs.replace(one, run=self._interruptible(one.name, one.run))
+                for one in services
+            ],
             log=log,
             on_overdue=self._stop_is_overdue,
         )
@@ -416,16 +439,16 @@ class SimulatedNode(SimNode):
             Service("harvest", mined.run, 3, restartable=True),
         ]
 
-    def _interruptible(self, service: Service) -> Service:
+    def _interruptible(self, name: str, plain: ServiceRun) -> ServiceRun:
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.CancelScope() as scope:
-                self._scopes[service.name] = scope
+                self._scopes[name] = scope
                 try:
-                    await service.run(task_status=task_status)
+                    await plain(task_status=task_status)
                 finally:
-                    self._scopes.pop(service.name, None)
+                    self._scopes.pop(name, None)
 
-        return msgspec.structs.replace(service, run=run)
+        return run
 
     def _stop_is_overdue(self, names: tuple[str, ...]) -> None:
         self.simulation.fail(f"{self.name}: services do not stop: {', '.join(names)}")

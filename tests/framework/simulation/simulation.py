@@ -12,10 +12,10 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final
 
 import structlog
@@ -23,21 +23,21 @@ import trio
 
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation import invariants
-from tests.framework.simulation.bounds import MADE_SMALL, holdings
 from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.payer import Payer
-from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.progress import SILENCE, Progress
 from tests.framework.simulation.scenario import Scenario
 from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simnet import SimNet, SimPayout
 from tests.framework.simulation.simulated_node import SimulatedNode
+from tests.framework.simulation.small_queues import SmallQueues
 from tests.framework.simulation.virtual_clock import virtual_clock
 from tests.framework.simulation.wallet_disk import faulty_wallets
 from unchained.node.chain.results import Changes
@@ -97,8 +97,7 @@ class Simulation:
         """Every transfer that an honest node's mempool has had, or an anchor that counted."""
         self._dead: set[CoinId] = set()
         """Anchors that some honest node has found dead."""
-        self.small_queues: list[int] = []
-        self._queues: dict[tuple[ModuleType, str], int] = {}
+        self.small_queues = SmallQueues()
         self._failure: BaseException | None = None
         self._scope = trio.CancelScope(deadline=until_s)
         shares = [self.rng.uniform(0.5, 1.5) for _ in range(scenario.miners)]
@@ -115,12 +114,15 @@ class Simulation:
             for number in range(scenario.nodes)
         ]
         self.net.nodes.extend(self.nodes)
-        self.policies = [
-            POLICIES[name](self, f"{name} {number}", f"66.{6 + number}.0.6", scenario.hostile_share)
-            for number, name in enumerate(scenario.hostile)
-        ]
+        self.hostile = {
+            fault.kind: HOSTILE_KINDS[fault.kind].node(self, fault.parameters)
+            for fault in schedule
+            if fault.kind in HOSTILE_KINDS
+        }
+        """Hostile nodes, by the kinds of fault that they are."""
         locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
-        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
+        theirs = [lock for policy in self.hostile.values() for lock in policy.locks]
+        self.other_locks = {*locks, *theirs}
         """Locks of coins that belong to no wallet."""
 
     def fail(self, why: str) -> None:
@@ -238,11 +240,13 @@ class Simulation:
             self.fail(f"{node.name if node else '?'} logs {kind}: {event}")
 
     def transfers_of(self, body: Body) -> dict[Wid, bytes]:
-        """Return the bytes of what a body lists, as far as some node that is up has them."""
+        """Return the bytes of what a body lists, as far as some node that is up and has lost
+        nothing has them."""
         found: dict[Wid, bytes] = {}
+        sound = [node for node in self.nodes if node.is_up and not node.disk_under.damaged]
         for wid in map(Wid, body.transfers):
-            for node in self.nodes:
-                raw = node.chain._writer._core.transfer_bytes(wid) if node.is_up else None
+            for node in sound:
+                raw = node.chain._writer._core.transfer_bytes(wid)
                 if raw is not None:
                     found[wid] = raw
                     break
@@ -250,24 +254,12 @@ class Simulation:
 
     # Faults
 
-    def set_queues(self, limits: Sequence[tuple[ModuleType, str]]) -> None:
-        """Let some limits be as small as the smallest of `small_queues`, or what they were."""
-        for module, name in limits:
-            usual = self._queues.setdefault((module, name), getattr(module, name))
-            setattr(module, name, min(self.small_queues, default=usual))
-        for node in self.nodes:
-            node.small_most.clear()
-            if self.small_queues:
-                held = {each.what: each.held for each in holdings(node)} if node.is_up else {}
-                least = min(self.small_queues)
-                node.small_most = {what: max(least, held.get(what, 0)) for what in MADE_SMALL}
-
     async def _strike(self, fault: Fault, began: float) -> None:
         await trio.sleep_until(began + fault.at_ms / 1000)
         self.log.note("", "fault", fault=fault.kind, **fault.parameters)
-        self.sightings.note(fault.kind)
+        note = partial(self.sightings.note, fault.kind)
         try:
-            await FAULT_KINDS[fault.kind].strike(self, fault.parameters)
+            await FAULT_KINDS[fault.kind].strike(self, fault.parameters, note)
         finally:
             self.log.note("", "fault over", fault=fault.kind)
 
@@ -287,8 +279,6 @@ class Simulation:
                 self._failure = self._failure or error
             raise
         finally:
-            self.small_queues.clear()
-            self.set_queues(list(self._queues))
             self.sightings.note("message came once more", self.net.weather.replayed)
         if self._failure is not None:
             raise self._failure
@@ -310,8 +300,6 @@ class Simulation:
                 nursery.start_soon(Payer(self, node).run)
         began = trio.current_time()
         async with trio.open_nursery() as faults:
-            for policy in self.policies:
-                faults.start_soon(policy.run)
             for fault in self.schedule:
                 faults.start_soon(self._strike, fault, began)
             await trio.sleep_until(began + self.scenario.seconds)
@@ -470,7 +458,7 @@ def simulate_schedule(
         simulation.log.hash(),
         simulation.net.start_ms,
         [(node.name, False) for node in simulation.nodes]
-        + [(policy.name, True) for policy in simulation.policies],
+        + [(policy.name, True) for policy in simulation.hostile.values()],
         seconds,
         time.process_time() - began,
         max(

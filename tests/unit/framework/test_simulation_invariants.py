@@ -155,18 +155,16 @@ async def test_what_a_node_keeps_altogether_is_bounded_by_what_its_network_has(
             invariants.check_bounds(node)
 
 
-async def test_what_is_held_does_not_grow_past_small_queues(tmp_path: Path) -> None:
+async def test_what_is_held_keeps_to_small_queues_where_they_were_made_with_them(
+    tmp_path: Path,
+) -> None:
     async with pair(tmp_path) as node:
-        held = node.chain._intake._orphans
-        held._count = 5
-        node.simulation.small_queues.append(2)
-        node.simulation.set_queues(())
-        invariants.check_bounds(node)
-        held._count = 6
-        with pytest.raises(InvariantBrokenError, match="6 orphans, expected 5 at most"):
+        node.chain._intake._orphans._count = 3
+        with node.simulation.small_queues.of(2):
             invariants.check_bounds(node)
-        node.simulation.small_queues.clear()
-        node.simulation.set_queues(())
+            node.started_at = trio.current_time()
+            with pytest.raises(InvariantBrokenError, match="expected 2 at most"):
+                invariants.check_bounds(node)
         invariants.check_bounds(node)
 
 
