@@ -65,9 +65,7 @@ class Judge:
 
     def extent(self) -> Extent:
         """Return how much is known."""
-        return Extent(
-            len(self.coins), len(self.bodies), len(self.transfers), len(self.condemned)
-        )
+        return Extent(len(self.coins), len(self.bodies), len(self.transfers), len(self.condemned))
 
     def forget(self, extent: Extent) -> None:
         """Know no more than at some time: what came later is lost."""

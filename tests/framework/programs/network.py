@@ -244,6 +244,14 @@ def run(program: Program) -> list[Said]:
         return _Run(program).run()
 
 
+def nodes_of(program: Program) -> list[ProgramNode]:
+    """Run a program; return the nodes that it addresses, as they are at its end."""
+    with toy_signatures():
+        whole = _Run(program)
+        whole.run()
+        return whole.nodes
+
+
 class _Run:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -341,7 +349,6 @@ class _Run:
                 for anchor_id, name in node.dead.items()
             ]
         return said
-
 
     def _may_agree(self, nodes: Sequence[ProgramNode]) -> bool:
         """Return whether no node has given up what another stands on: each one's root, below which
