@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
-from unchained.node.base.services import ServiceRun
+from unchained.node.base.services import ServiceEndedError, ServiceRun
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
@@ -138,10 +138,8 @@ class NodeNetwork:
         """Run all of it until cancelled; started when all parts are."""
         async with trio.open_nursery() as nursery:
             for name, service in self.services():
-                await nursery.start(
-                    lambda task_status, run=service: run(task_status=task_status),
-                    name=f"network.{name}",
-                )
+                part = f"network.{name}"
+                await nursery.start(_run_part, part, service, name=part)
             task_status.started()
 
     def statistics(self) -> NetworkStatistics:
@@ -153,3 +151,12 @@ class NodeNetwork:
             self.stem.statistics(),
             self.sync.statistics(),
         )
+
+
+async def _run_part(
+    name: str, run: ServiceRun, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a part until cancelled. Raises `ServiceEndedError` if it ends by itself: without it the
+    others would go on, and the node would seem well."""
+    await run(task_status=task_status)
+    raise ServiceEndedError(name)

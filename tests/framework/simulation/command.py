@@ -19,7 +19,9 @@ from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simulation import Outcome, simulate_schedule
 from unchained.node.base.randomness import SYSTEM
 
-NIGHTLY: Final = ("storm", "weather", "disks", "wallets", "deep", "hostile", "siege", "main")
+NIGHTLY: Final = (
+    "storm", "weather", "disks", "wallets", "deep", "shallow", "hostile", "siege", "main",
+)  # fmt: skip
 """Scenarios that are run in turn where none is named."""
 KEPT: Final = Path(".ci/simulation")
 """Where recordings of failures are put."""

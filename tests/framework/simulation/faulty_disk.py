@@ -8,7 +8,7 @@ once it is done, and not before; a checksum finds what has rotted when it is rea
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +34,11 @@ class FaultyDisk:
         """Of each batch since the last synced one, what it replaced."""
         self.delay_s = 0.0
         """Seconds that each piece of work on the store waits first."""
-        self.damaged: set[bytes] = set()
-        """Keys whose values do not match their checksums any more."""
+        self.delays = 0
+        """Pieces of work that have waited so."""
+        self.damaged: dict[bytes, Callable[[], None]] = {}
+        """Keys whose values do not match their checksums any more, and what is called when one is
+        read."""
         self.writes = 0
         """Batches written since there is this disk."""
         self._loose_bytes = 0
@@ -98,14 +101,15 @@ class FaultyDisk:
                     self.disk.values[key] = value
         self.unsynced.clear()
 
-    def rot(self, rng: random.Random, *, entries: int) -> int:
-        """Damage so many entries in a row, anywhere; return how many there were."""
+    def rot(self, rng: random.Random, found: Callable[[], None], *, entries: int) -> int:
+        """Damage so many entries in a row, anywhere; return how many there were. `found` is called
+        when one is read."""
         keys = self.disk.values.keys()
         if not keys:
             return 0
         first = rng.randrange(len(keys))
         hit = [bytes(key) for key in keys[first : first + entries]]
-        self.damaged.update(hit)
+        self.damaged.update(dict.fromkeys(hit, found))
         return len(hit)
 
     def mend(self) -> None:
@@ -141,7 +145,8 @@ class FaultyStore(MemoryStore):
         values = self._faulty.disk.values
         undo = {key: values.get(key) for key in batch.changes}
         super().write(batch, sync=sync)
-        self._faulty.damaged.difference_update(undo)
+        for key in undo.keys() & self._faulty.damaged.keys():
+            del self._faulty.damaged[key]
         self._faulty.note_written(undo, batch.size, sync=sync)
 
     def _get(self, key: bytes) -> bytes | None:
@@ -173,14 +178,15 @@ class FaultySnapshot(MemorySnapshot):
         return checked(self._faulty.damaged, super()._walk(*arguments))  # type: ignore[arg-type]
 
 
-def check(damaged: set[bytes], key: bytes) -> None:
+def check(damaged: Mapping[bytes, Callable[[], None]], key: bytes) -> None:
     """Raise what a store raises for an entry that is damaged."""
     if damaged and key in damaged:
+        damaged[key]()
         raise StoreCorruptError(f"entry {key.hex()[:16]} is damaged", path=Path("simulated"))
 
 
 def checked(
-    damaged: set[bytes], entries: Iterator[tuple[bytes, bytes]]
+    damaged: Mapping[bytes, Callable[[], None]], entries: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield entries up to the first that is damaged."""
     for key, value in entries:

@@ -77,12 +77,17 @@ class MemoryNetwork:
 
     def __init__(self, seed: int, model: LinkModel | None = None) -> None:
         self.rng = random.Random(seed)
-        self._model = model or LinkModel()
+        self.usual = model or LinkModel()
+        """How a link behaves of which nothing else is said."""
         self._models: dict[frozenset[PeerId], LinkModel] = {}
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
         self.names: dict[str, str] = {}
         self.replayed = 0
         """Gossip that has come once more."""
+        self.held_back: Counter[tuple[PeerId, PeerId]] = Counter()
+        """Frames that a partition has kept, by who sent them to whom."""
+        self.bent: Counter[frozenset[PeerId]] = Counter()
+        """Frames that have gone over a link that was not as all others are."""
         self._groups: dict[PeerId, int] = {}
         self._blocked: Counter[tuple[PeerId, PeerId]] = Counter()
         self._wires: dict[_Wire, None] = {}
@@ -97,7 +102,7 @@ class MemoryNetwork:
 
     def link(self, one: PeerId, other: PeerId) -> LinkModel:
         """Return how the link between two nodes behaves."""
-        return self._models.get(frozenset((one, other)), self._model)
+        return self._models.get(frozenset((one, other)), self.usual)
 
     def set_name(self, name: str, ip: str) -> None:
         """Let a DNS name mean an address."""
@@ -231,6 +236,8 @@ class _End:
         """Call `deliver` at the other side when `size` bytes would have arrived there."""
         network, model, now = self.wire.network, self.wire.model(), trio.current_time()
         size += _FRAME_BYTES
+        if model is not network.usual:
+            network.bent[frozenset((self.me.id, self.other.me.id))] += 1
         self.me.switchboard.counters.bytes_sent += size
         self.other.me.switchboard.counters.bytes_received += size
         self._free_at = max(now, self._free_at) + size / model.bandwidth
@@ -292,6 +299,7 @@ class _Wire:
 
     def arrive(self, end: _End, deliver: Callable[[], None]) -> None:
         if self.network.separated(end.other.me.id, end.me.id):
+            self.network.held_back[(end.other.me.id, end.me.id)] += 1
             self.held.append(lambda: self.arrive(end, deliver))
         elif end.open:
             deliver()

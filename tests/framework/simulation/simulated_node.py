@@ -24,7 +24,7 @@ from tests.framework.simulation.simnet import BACKEND, SimNode, SimPayout, solve
 from tests.framework.simulation.skewed_clock import SkewedClock
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.fanout import Lost
-from unchained.node.base.services import Service, ServiceEndedError, Supervisor
+from unchained.node.base.services import Service, ServiceEndedError, ServiceRun, Supervisor
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.mining.epoch_manager import EpochManager
@@ -66,6 +66,7 @@ class SlowRunner:
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         if self._disk.delay_s:
+            self._disk.delays += 1
             await trio.sleep(self._disk.delay_s)
         return work(*args)
 
@@ -113,6 +114,19 @@ class PoissonMiner:
             self._send.send_nowait(Solution(job.number, coin.raw[:166], coin.mix, coin.id, 0))
 
 
+class PartedNetwork(NodeNetwork):
+    """What joins a node to others; each part runs as `wrap` makes it of its name and itself."""
+
+    def __init__(
+        self, wrap: Callable[[str, ServiceRun], ServiceRun], *arguments: Any, **options: Any
+    ) -> None:
+        self._wrap = wrap
+        super().__init__(*arguments, **options)
+
+    def services(self) -> list[tuple[str, ServiceRun]]:
+        return [(name, self._wrap(f"network.{name}", run)) for name, run in super().services()]
+
+
 class SimulatedNode(SimNode):
     """One honest node. Its keeper starts it again whenever it has stopped or crashed."""
 
@@ -130,6 +144,8 @@ class SimulatedNode(SimNode):
         self.clock = SkewedClock(simulation.net.start_ms)
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
+        self.started_at = 0.0
+        """When its life began, s of virtual time."""
         self.went_up = trio.Event()
         self.is_new = False
         """Whether it has begun anew on an empty disk, and has no chain yet."""
@@ -185,10 +201,10 @@ class SimulatedNode(SimNode):
 
     # What befalls it
 
-    def crash(self, down_s: float, *, power_cut: bool) -> None:
-        """Be gone at once, for so many seconds."""
+    def crash(self, down_s: float, *, power_cut: bool) -> bool:
+        """Be gone at once, for so many seconds; return whether it was there."""
         if not self.is_up or self._store is None or self._life is None:
-            return
+            return False
         self.is_up = False
         self._down_s = down_s
         self._store.is_dead = True
@@ -199,18 +215,21 @@ class SimulatedNode(SimNode):
             self.simulation.sightings.note("crash during compaction")
         if power_cut and self.disk_under.lose_power(self.simulation.rng):
             self.simulation.sightings.note("unsynced writes lost")
+        return True
 
     def begin_anew(self) -> None:
         """Start at once on an empty disk."""
         self.crash(0.0, power_cut=False)
         self._replace_disk()
 
-    def cancel_service(self, name: str) -> None:
-        """Let one of the node's services end, if it runs."""
+    def cancel_service(self, name: str) -> bool:
+        """Let one of the node's services end; return whether it has run."""
         scope = self._scopes.get(name)
-        if self.is_up and scope is not None:
-            self._cancelled.add(name)
-            scope.cancel()
+        if not self.is_up or scope is None:
+            return False
+        self._cancelled.add(name)
+        scope.cancel()
+        return True
 
     def expect(self, error: StoreError) -> None:
         """Let this error be accounted for."""
@@ -256,6 +275,7 @@ class SimulatedNode(SimNode):
 
     async def _live(self) -> None:
         self.starts += 1
+        self.started_at = trio.current_time()
         self._expected.clear()
         self._cancelled.clear()
         self._has_rotted = False
@@ -301,7 +321,8 @@ class SimulatedNode(SimNode):
         )
         self._check_durable(store)
         self.transport = MemoryTransport(self.net.weather, self.name, self.ip, log)
-        self.network = NodeNetwork(
+        self.network = PartedNetwork(
+            self._interruptible,
             self.chain,
             self.transport,
             store,
@@ -326,7 +347,10 @@ class SimulatedNode(SimNode):
         services += self._wallet_services(store, runner, randomness, log)
         services += self._mining_services(randomness, log)
         self.supervisor = Supervisor(
-            [self._interruptible(service) for service in services],
+            [
+                msgspec.structs.replace(one, run=self._interruptible(one.name, one.run))
+                for one in services
+            ],
             log=log,
             on_overdue=self._stop_is_overdue,
         )
@@ -375,13 +399,13 @@ class SimulatedNode(SimNode):
             Service("harvest", mined.run, 3, restartable=True),
         ]
 
-    def _interruptible(self, service: Service) -> Service:
+    def _interruptible(self, name: str, plain: ServiceRun) -> ServiceRun:
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.CancelScope() as scope:
-                self._scopes[service.name] = scope
-                await service.run(task_status=task_status)
+                self._scopes[name] = scope
+                await plain(task_status=task_status)
 
-        return msgspec.structs.replace(service, run=run)
+        return run
 
     def _stop_is_overdue(self, names: tuple[str, ...]) -> None:
         self.simulation.fail(f"{self.name}: services do not stop: {', '.join(names)}")

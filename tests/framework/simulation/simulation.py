@@ -13,8 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -26,15 +26,16 @@ from tests.framework.simulation import invariants
 from tests.framework.simulation.event_log import EventLog, LoggedEvent
 from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.payer import Payer
-from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.scenario import Scenario
 from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simnet import SimNet, SimPayout
 from tests.framework.simulation.simulated_node import SimulatedNode
+from tests.framework.simulation.small_queues import SmallQueues
 from tests.framework.simulation.virtual_clock import virtual_clock
 from unchained.node.chain.results import Changes
 from unchained.node.primitives.body import Body
@@ -128,8 +129,7 @@ class Simulation:
         """The body of every anchor that has counted at an honest node, by id."""
         self._dead: set[CoinId] = set()
         """Anchors that some honest node has found dead."""
-        self.small_queues: list[int] = []
-        self._queues: dict[tuple[ModuleType, str], int] = {}
+        self.small_queues = SmallQueues()
         self._failure: BaseException | None = None
         self._scope = trio.CancelScope()
         shares = [self.rng.uniform(0.5, 1.5) for _ in range(scenario.miners)]
@@ -146,12 +146,15 @@ class Simulation:
             for number in range(scenario.nodes)
         ]
         self.net.nodes.extend(self.nodes)
-        self.policies = [
-            POLICIES[name](self, f"{name} {number}", f"66.{6 + number}.0.6", scenario.hostile_share)
-            for number, name in enumerate(scenario.hostile)
-        ]
+        self.hostile = {
+            fault.kind: HOSTILE_KINDS[fault.kind].node(self, fault.parameters)
+            for fault in schedule
+            if fault.kind in HOSTILE_KINDS
+        }
+        """Hostile nodes, by the kinds of fault that they are."""
         locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
-        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
+        theirs = [lock for policy in self.hostile.values() for lock in policy.locks]
+        self.other_locks = {*locks, *theirs}
         """Locks of coins that belong to no wallet."""
 
     def fail(self, why: str) -> None:
@@ -265,11 +268,13 @@ class Simulation:
             self.fail(f"{node.name if node else '?'} logs {kind}: {event}")
 
     def transfers_of(self, body: Body) -> dict[Wid, bytes]:
-        """Return the bytes of what a body lists, as far as some node that is up has them."""
+        """Return the bytes of what a body lists, as far as some node that is up and has lost
+        nothing has them."""
         found: dict[Wid, bytes] = {}
+        sound = [node for node in self.nodes if node.is_up and not node.disk_under.damaged]
         for wid in map(Wid, body.transfers):
-            for node in self.nodes:
-                raw = node.chain._writer._core.transfer_bytes(wid) if node.is_up else None
+            for node in sound:
+                raw = node.chain._writer._core.transfer_bytes(wid)
                 if raw is not None:
                     found[wid] = raw
                     break
@@ -277,18 +282,12 @@ class Simulation:
 
     # Faults
 
-    def set_queues(self, limits: Sequence[tuple[ModuleType, str]]) -> None:
-        """Let some limits be as small as the smallest of `small_queues`, or what they were."""
-        for module, name in limits:
-            usual = self._queues.setdefault((module, name), getattr(module, name))
-            setattr(module, name, min(self.small_queues, default=usual))
-
     async def _strike(self, fault: Fault, began: float) -> None:
         await trio.sleep_until(began + fault.at_ms / 1000)
         self.log.note("", "fault", fault=fault.kind, **fault.parameters)
-        self.sightings.note(fault.kind)
+        note = partial(self.sightings.note, fault.kind)
         try:
-            await FAULT_KINDS[fault.kind].strike(self, fault.parameters)
+            await FAULT_KINDS[fault.kind].strike(self, fault.parameters, note)
         finally:
             self.log.note("", "fault over", fault=fault.kind)
 
@@ -306,8 +305,6 @@ class Simulation:
                 self._failure = self._failure or error
             raise
         finally:
-            self.small_queues.clear()
-            self.set_queues(list(self._queues))
             self.sightings.note("message came once more", self.net.weather.replayed)
         if self._failure is not None:
             raise self._failure
@@ -329,8 +326,6 @@ class Simulation:
                 nursery.start_soon(Payer(self, node).run)
         began = trio.current_time()
         async with trio.open_nursery() as faults:
-            for policy in self.policies:
-                faults.start_soon(policy.run)
             for fault in self.schedule:
                 faults.start_soon(self._strike, fault, began)
             await trio.sleep_until(began + self.scenario.seconds)
@@ -413,7 +408,8 @@ class Simulation:
                     node.note_bans()
                     if not node.network.synced.value:
                         self.sightings.note("node behind")
-                    if not self.small_queues:
+                    # What it has from before may be more.
+                    if node.started_at >= self.small_queues.since:
                         invariants.check_bounds(node)
                     statistics = node.chain.statistics()
                     if statistics.orphans:
@@ -484,7 +480,7 @@ def simulate_schedule(
         simulation.log.hash(),
         simulation.net.start_ms,
         [(node.name, False) for node in simulation.nodes]
-        + [(policy.name, True) for policy in simulation.policies],
+        + [(policy.name, True) for policy in simulation.hostile.values()],
         seconds,
         time.process_time() - began,
         max(

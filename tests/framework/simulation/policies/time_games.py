@@ -16,3 +16,4 @@ class TimeGames(Policy):
         at = max(template.least_time, self.rng.choice(times))
         coin, body = self.mine(template, time_ms=at)
         await self.tell(coin, body if is_anchor_grade(coin, self.core.network) else None)
+        self.did_it()
