@@ -26,7 +26,6 @@ from unchained.node.peers.outer_address import OuterAddress
 from unchained.node.peers.peer_statistics import PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
-from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
 from unchained.node.relay.stem import StemRouter, StemStatistics
@@ -86,8 +85,7 @@ class NodeNetwork:
             resolver=resolver,
         )
         transport.observe(OuterAddress(transport, peer_settings.groups, log).note)
-        headers = HeaderSource(chain.queries, store, writer)
-        serve_chain(chain, headers, self.peers.exchanges)
+        serve_chain(chain, store, writer, self.peers.exchanges)
         fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,

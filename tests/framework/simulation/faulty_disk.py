@@ -128,20 +128,29 @@ class FaultyStore(MemoryStore):
         self.is_dead = False
         """Whether the process is gone: what is left of its tasks writes nothing any more."""
 
-    def write(self, batch: Batch, *, sync: bool) -> None:
-        if not self.is_dead:
-            self._write_or_fail(batch, sync=sync)
+    @property
+    def has_failed(self) -> bool:
+        """Whether a write has failed, as all do that follow."""
+        return self._failure is not None
 
-    def _write_or_fail(self, batch: Batch, *, sync: bool) -> None:
+    def admit(self) -> bool:
+        """Count a write that is about to be, here or beside the store on the same disk; return
+        whether it takes place. Raises what it fails with."""
+        if self.is_dead:
+            return False
         if self._failure is not None:
             raise self._failure
         struck, failure = self._faulty.strike()
-        if struck:
-            if failure is not None:
-                self._failure = failure
-                raise failure
-            if self.is_dead:
-                return
+        if struck and failure is not None:
+            self._failure = failure
+            raise failure
+        return not self.is_dead
+
+    def write(self, batch: Batch, *, sync: bool) -> None:
+        if self.admit():
+            self._write(batch, sync=sync)
+
+    def _write(self, batch: Batch, *, sync: bool) -> None:
         values = self._faulty.disk.values
         undo = {key: values.get(key) for key in batch.changes}
         super().write(batch, sync=sync)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -227,10 +227,20 @@ class _End:
         self.answering: dict[int, trio.CancelScope] = {}
         self._free_at = 0.0
         self._last_at = 0.0
+        self._leaving: deque[tuple[float, int]] = deque()
+        """When each frame that waits for bandwidth will have left, and its bytes."""
+        self._leaving_bytes = 0
 
     def backlog(self) -> float:
         """Return the bytes that wait for bandwidth."""
         return max(0.0, self._free_at - trio.current_time()) * self.wire.model().bandwidth
+
+    def waiting_bytes(self) -> int:
+        """Return the bytes of the frames that have not left yet, whatever the link is now."""
+        now = trio.current_time()
+        while self._leaving and self._leaving[0][0] <= now:
+            self._leaving_bytes -= self._leaving.popleft()[1]
+        return self._leaving_bytes
 
     def transmit(self, size: int, deliver: Callable[[], None]) -> None:
         """Call `deliver` at the other side when `size` bytes would have arrived there."""
@@ -241,6 +251,9 @@ class _End:
         self.me.switchboard.counters.bytes_sent += size
         self.other.me.switchboard.counters.bytes_received += size
         self._free_at = max(now, self._free_at) + size / model.bandwidth
+        self.waiting_bytes()
+        self._leaving.append((self._free_at, size))
+        self._leaving_bytes += size
         when = self._free_at + model.latency + network.rng.uniform(0.0, model.jitter)
         while network.rng.random() < model.loss:
             when += model.resend_after

@@ -13,10 +13,10 @@ import msgspec
 from tests.framework.simulation.event_log import plain
 from tests.framework.simulation.faults import FAULT_KINDS
 from tests.framework.simulation.hostile_node import hostile_kind
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.scenario import SIMULATED_NETWORKS, Scenario
 from tests.framework.simulation.schedule import Fault
-from tests.framework.simulation.simulation import Outcome
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.genesis import genesis_of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -56,6 +57,11 @@ class SmallQueues:
     def __bool__(self) -> bool:
         """Whether they are smaller than usual."""
         return bool(self._asked)
+
+    @property
+    def least(self) -> float:
+        """Entries for which a queue of nodes that start now has room."""
+        return min(self._asked, default=math.inf)
 
     @contextmanager
     def of(self, most: int) -> Iterator[None]:

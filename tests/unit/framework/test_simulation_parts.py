@@ -12,9 +12,9 @@ import trio
 from dilithium_py.ml_dsa import ML_DSA_65
 
 from tests.framework.async_tests import run_virtual
-from tests.framework.simulation import fast_ml_dsa
+from tests.framework.simulation import command, fast_ml_dsa
 from tests.framework.simulation.command import kind_of
-from tests.framework.simulation.event_log import EventLog
+from tests.framework.simulation.event_log import EventLog, LoggedEvent
 from tests.framework.simulation.faults import FAULT_KINDS, plain_record
 from tests.framework.simulation.faulty_disk import (
     COMPACTION_BYTES,
@@ -24,9 +24,10 @@ from tests.framework.simulation.faulty_disk import (
     full,
 )
 from tests.framework.simulation.hostile_node import HOSTILE_KINDS
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
-from tests.framework.simulation.schedule import Fault, draw_schedule
+from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import FAULTS, Sightings
 from tests.framework.simulation.simulation import Simulation, simulate_schedule
@@ -240,6 +241,51 @@ def test_shrinking_leaves_what_it_takes_to_fail(needed: set[int]) -> None:
 
     assert shrink(range(20), fails, 200) == sorted(needed)
     assert tries <= 200
+
+
+def test_what_is_likely_to_suffice_is_tried_before_it_is_cut_down() -> None:
+    asked: list[list[int]] = []
+
+    def fails(items: Sequence[int]) -> bool:
+        asked.append(list(items))
+        return 2 in items
+
+    assert shrink(range(100), fails, 50, first=4) == [2]
+    assert asked[:2] == [[], [0, 1, 2, 3]]
+    assert len(asked) <= 7
+
+
+def test_a_failure_is_cut_down_by_runs_that_end_soon_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults = tuple(Fault(1000 * at, "crash", {"node": at}) for at in range(30))
+    log = EventLog()
+    log.events += [LoggedEvent(fault.at_ms, "", "fault", {}) for fault in faults[:6]]
+    failed = msgspec.structs.replace(
+        simulate_schedule(SCENARIOS["calm"], 1, (), until_s=1.0),
+        schedule=faults,
+        failure="node 1 has lost all",
+        events=log.events,
+        seconds=100.0,
+    )
+    runs: list[tuple[int, float]] = []
+
+    def run(_scenario: object, _seed: int, schedule: Schedule, until_s: float) -> Outcome:
+        runs.append((len(schedule), until_s))
+        holds = faults[4] not in schedule
+        return msgspec.structs.replace(
+            failed, schedule=schedule, failure="" if holds else failed.failure
+        )
+
+    monkeypatch.setattr(command, "run_once", run)
+    assert command.cut_down(failed).schedule == (faults[4],)
+    assert [count for count, _ in runs[:2]] == [0, 6]
+    assert {until_s for _, until_s in runs} == {150.0}
+
+
+def test_a_simulation_that_is_cut_off_has_held_so_far() -> None:
+    outcome = simulate_schedule(SCENARIOS["calm"], 1, (), until_s=7.0)
+    assert (outcome.failure, outcome.seconds) == ("", 7.0)
 
 
 @pytest.mark.parametrize(
