@@ -40,7 +40,7 @@ from unchained.node.crypto.history_range import HistoryProof
 from unchained.node.crypto.pow import default_backend
 from unchained.node.crypto.state_range import StateProof
 from unchained.node.peers.asmap import Asmap, BadAsmapError
-from unchained.node.primitives.amounts import grains_of, shortest
+from unchained.node.primitives.amounts import check_amount, grains_of, shortest
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.conditions import parse_condition
@@ -118,6 +118,13 @@ def _read_export(raw: bytes) -> int:
 def _verify_coin_proof(raw: bytes) -> object:
     proof = CoinProof.from_file(raw)
     return verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
+
+
+def _read_amounts(text: str) -> str:
+    """Return the sum of amounts that are joined by `+`, if that is one."""
+    grains = sum(grains_of(part) for part in text.split("+"))
+    check_amount(grains, 1)
+    return shortest(grains)
 
 
 def _check_transfer(raw: bytes) -> object:
@@ -250,9 +257,17 @@ def all_targets() -> dict[str, FuzzTarget]:
             ),
             FuzzTarget(
                 "amount",
-                _text(lambda text: shortest(grains_of(text))),
+                _text(_read_amounts),
                 (ValueError,),
-                lambda: (b"1.5", b"0.00000001", b"92233720368.54775807", b"92233720368.54775808"),
+                lambda: (
+                    b"1.5",
+                    b"0.00000001",
+                    b"0",
+                    b"92233720368.54775807",
+                    b"92233720368.54775808",
+                    b"92233720368.5+1",
+                    b"123456789012",
+                ),
             ),
             FuzzTarget("export", _read_export, (ProtocolError, ImportFailedError), _exported),
             FuzzTarget(
