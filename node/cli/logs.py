@@ -150,7 +150,7 @@ def show(path: Path, wanted: Wanted, *, follow: bool, json: bool, last: int | No
             kept = None
         try:
             event = msgspec.json.decode(line)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError):
             continue  # a line that a crash cut off
         # What a node did not write is no event.
         if not isinstance(event, dict) or not event.keys() >= {"time", "level", "event"}:

@@ -88,7 +88,7 @@ def payments_in(content: bytes, name: str) -> list[dict[str, str]]:
         try:
             given = msgspec.json.decode(content)
             lines = msgspec.convert(given, list[PayeeLine])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             text = str(error)
             if isinstance(error, msgspec.ValidationError):
                 text = in_words(text, list[PayeeLine], given)

@@ -48,7 +48,7 @@ class CanonicalDecoder(Generic[T]):
             )
         try:
             value = self._decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             is_cut = str(error) == "Input data was truncated"
             actual = f"{len(raw)} bytes that break off" if is_cut else str(error)
             raise NonCanonicalError(expected=self._name, actual=actual) from None

@@ -31,7 +31,7 @@ from unchained.node.primitives.errors import NonCanonicalError
 from unchained.node.primitives.hashing import HashContext
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import UInt64
-from unchained.node.wallet.database import check_layout
+from unchained.node.wallet.database import SQLITE_ERRORS, check_layout, words_of
 from unchained.node.wallet.errors import (
     BackupError,
     EmptyPassphraseError,
@@ -153,9 +153,9 @@ class Backup(msgspec.Struct, array_like=True, frozen=True, gc=False):
                 database.execute("REINDEX")
                 database.execute(UNCONFIRM)
                 database.commit()
-            except sqlite3.Error as error:
+            except SQLITE_ERRORS as error:
                 raise BackupError(
-                    f"the wallet's .db in the backup cannot be mended: {error}"
+                    f"the wallet's .db in the backup cannot be mended: {words_of(error)}"
                 ) from None
             image = database.serialize()
         try:
@@ -249,12 +249,16 @@ def _opened(image: bytes) -> Iterator[sqlite3.Connection]:
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if verdict == "ok":
                 check_values(database)
-        except sqlite3.Error as error:
-            raise BackupError(f"the wallet's .db in the backup cannot be read: {error}") from None
+        except SQLITE_ERRORS as error:
+            raise BackupError(
+                f"the wallet's .db in the backup cannot be read: {words_of(error)}"
+            ) from None
         except StoreDamagedError as error:
             raise BackupError(f"in the backup {error}") from None
         if verdict != "ok":
-            raise BackupError(f"the wallet's .db in the backup is damaged: {verdict}")
+            # SQLite names the database first, in a line of its own
+            what = verdict.splitlines()[-1]
+            raise BackupError(f"the wallet's .db in the backup is damaged: {what}")
         yield database
 
 

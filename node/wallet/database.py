@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from unchained.node.base.randomness import SYSTEM, Randomness
+from unchained.node.base.terminal_text import harmless
 from unchained.node.primitives.transfer import Transfer
 from unchained.node.wallet.errors import (
     DAMAGED_HINT,
@@ -29,19 +30,32 @@ from unchained.node.wallet.tables import (
     Sealer,
 )
 
+SQLITE_ERRORS: Final = (sqlite3.Error, UnicodeDecodeError)
+"""As what SQLite's refusals come: where it repeats what a damaged file holds, Python's own module
+cannot read its words."""
+
+
+def words_of(error: Exception) -> str:
+    """Return what SQLite says in one of these, on one line."""
+    text = str(error)
+    if isinstance(error, UnicodeDecodeError):
+        text = error.object.decode(errors="replace")
+    return harmless(" ".join(text.split()))
+
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except SQLITE_ERRORS as error:
         # what is wrong with a statement is wrong with the values that it reads: sums that overflow
         # and so is what Python's own module refuses to read, without a code of SQLite's
         code = getattr(error, "sqlite_errorcode", None)
         of_values = code is None or code == sqlite3.SQLITE_ERROR
         if isinstance(error, sqlite3.OperationalError) and not of_values:
-            raise StoreUnavailableError(f"the wallet's .db file: {error}") from None
-        raise StoreDamagedError(f"the wallet's .db file: {error}: {DAMAGED_HINT}") from None
+            raise StoreUnavailableError(f"the wallet's .db file: {words_of(error)}") from None
+        what = words_of(error)
+        raise StoreDamagedError(f"the wallet's .db file: {what}: {DAMAGED_HINT}") from None
 
 
 _TO_PRESENT: Final = {1: (*TO_VERSION_2, *TO_VERSION_3), 2: TO_VERSION_3}
@@ -103,7 +117,7 @@ def is_of_wallet(path: Path, network_id: bytes, owner: bytes) -> bool:
         ) as db:
             check_layout(db)
             found = dict(db.execute("SELECT name, value FROM meta WHERE name IN (?, ?)", _IDENTITY))
-    except (sqlite3.DatabaseError, StoreDamagedError):
+    except (*SQLITE_ERRORS, StoreDamagedError):
         return False
     # files of the first layout do not name their network
     network = found.get("network", network_id)
@@ -147,8 +161,8 @@ class Database:
             except BaseException:
                 self._db.close()
                 raise
-        except sqlite3.DatabaseError as error:
-            raise StoreDamagedError(f"{path}: {error}: {DAMAGED_HINT}") from None
+        except SQLITE_ERRORS as error:
+            raise StoreDamagedError(f"{path}: {words_of(error)}: {DAMAGED_HINT}") from None
 
     def note_spent(self, txid: bytes, transfer: Transfer) -> None:
         """Take note of a transfer whose bytes need not be decoded for what it spends."""

@@ -10,37 +10,20 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import structlog
-import trio
 
+from tests.framework.answering_node import Process, answering
 from tests.framework.endless_token import endless_rights
 from tests.framework.rpc_drawer import Drawer
-from tests.framework.simulation.simnet import BACKEND, SimNet, simulate
-from tests.framework.wallets import CHEAP
-from unchained.node.base.clock import TrioClock
-from unchained.node.base.fanout import Watch
+from tests.framework.simulation.simnet import SimNet, simulate
 from unchained.node.base.randomness import SYSTEM
-from unchained.node.base.runner import InlineRunner
-from unchained.node.observe.task_trace import TraceRecorder
-from unchained.node.observe.task_tree import task_tree
-from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.rpc.core.errors import FAMILIES, InvalidParamsError
 from unchained.node.rpc.core.registry import Access, Scope
 from unchained.node.rpc.core.rights import NODE_OWNER, Caller
-from unchained.node.rpc.http.criterion import Readiness
-from unchained.node.rpc.http.rpc_settings import RpcSettings
 from unchained.node.rpc.http.server import Server
-from unchained.node.rpc.methods.debug import TaskReport
-from unchained.node.rpc.methods.node import LogLevel
-from unchained.node.rpc.methods.series import SeriesFound, SeriesShown
-from unchained.node.rpc.node_server import ServerParts, node_server
-from unchained.node.wallet.manager import WalletManager
 
 CALLS = 20_000
 EACH = 100
@@ -62,102 +45,13 @@ ALWAYS = {
 """Families that any method may fail with, as docs/rpc.md says; a token's holder meets Forbidden."""
 
 
-class NoParts:
-    """A process of which nothing is counted."""
-
-    def by_name(self) -> Mapping[str, Any]:
-        return {}
-
-
-class Process:
-    """The process around the node, which keeps levels and counts how often it shall stop."""
-
-    log_level: LogLevel = "info"
-    setting_rows: Sequence[tuple[str, str, str]] = (("node.network", '"reg"', "default"),)
-    parts: Any = NoParts()
-
-    def __init__(self) -> None:
-        self.stops = 0
-        self._levels: dict[str, str] = {}
-
-    def request_stop(self, _reason: str) -> None:
-        self.stops += 1
-
-    def set_log_level(self, level: LogLevel, subsystem: str | None = None) -> None:
-        if subsystem is None:
-            self._levels.clear()
-        else:
-            self._levels[subsystem] = level
-
-    def log_levels(self) -> Mapping[str, str]:
-        return self._levels
-
-
-class NoSeries:
-    """A memory of no series."""
-
-    def known(self) -> Mapping[str, SeriesShown]:
-        return {}
-
-    def found(self, names: Sequence[str], since_ms: int) -> SeriesFound:
-        raise AssertionError("there are no series to be asked for")
-
-
-class Tasks:
-    """The tasks as they are, and nothing that is measured of them."""
-
-    def report(self) -> TaskReport:
-        return TaskReport(tasks=task_tree(None), channels={}, threads={}, slowest=[])
-
-
-class Ready:
-    """A node that can be relied upon."""
-
-    def check(self) -> Readiness:
-        return Readiness(True, {"peers": "ok"})
-
-
-@asynccontextmanager
-async def fuzzed_node(net: SimNet, folder: Path, process: Process) -> AsyncIterator[Server]:
-    """Run a node with a peer and a wallet that has coins; its passphrases take no time."""
-    assert net.nursery is not None
+async def fuzzed_node(net: SimNet, folder: Path, process: Process) -> Server:
+    """Return the server of a node that has a peer."""
     node, peer = net.node(name="fuzzed"), net.node(name="peer")
     await node.start()
     peer.bootstrap = (node.transport.address,)
     await peer.start()
-    clock = TrioClock(net.start_ms + int(trio.current_time() * 1000))
-    log = structlog.get_logger()
-    wallets = WalletManager(
-        folder / "wallets",
-        WalletLink(node.chain, node.store, node.network.stem, clock=clock, runner=InlineRunner()),
-        clock=clock,
-        runner=InlineRunner(),
-        log=log,
-        cost=CHEAP,
-    )
-    await net.nursery.start(lambda task_status: wallets.run(task_status=task_status))
-    synced: Watch[bool] = Watch(True)
-    parts = ServerParts(
-        chain=node.chain,
-        intake=node.network.stem,
-        store=node.store,
-        data_dir=folder,
-        clock=clock,
-        runner=InlineRunner(),
-        backend=BACKEND,
-        log=log,
-        control=process,
-        miner=None,
-        payout=node.payout,
-        synced=synced,
-        readiness=Ready(),
-        series=NoSeries(),
-        tasks=Tasks(),
-        traces=TraceRecorder(folder, InlineRunner()),
-        network=node.network,
-        wallets=wallets,
-    )
-    yield node_server(parts, RpcSettings(folder))
+    return await answering(net, node, folder, process)
 
 
 class Fuzz:
@@ -254,7 +148,8 @@ async def test_whatever_is_asked_is_answered_as_it_is_described(tmp_path: Path) 
     print(f"UNCHAINED_FUZZ_SEED={seed}")
     rng = random.Random(seed)
     process = Process()
-    async with simulate(seed) as net, fuzzed_node(net, tmp_path, process) as server:
+    async with simulate(seed) as net:
+        server = await fuzzed_node(net, tmp_path, process)
         fuzz = Fuzz(server, rng)
         await fuzz.prepare()
         names = sorted(fuzz.methods)

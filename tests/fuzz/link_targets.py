@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final, TypeVar
 
@@ -63,6 +63,24 @@ def in_virtual_time(main: Callable[[], Awaitable[T]]) -> T:
             if len(group.exceptions) == 1:
                 raise group.exceptions[0] from None
             raise
+
+
+@contextmanager
+def no_error_logged() -> Iterator[None]:
+    """Fail in the end if somebody has logged an error."""
+    failed: list[Any] = []
+
+    def note(_logger: object, level: str, event: Any) -> Any:
+        if level in ("error", "critical") or event.get("exc_info"):
+            failed.append(event)
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40))
+    try:
+        yield
+    finally:
+        structlog.reset_defaults()
+    assert not failed, failed
 
 
 async def _said(raw: bytes) -> MemoryWire:
@@ -228,12 +246,6 @@ def _messages(raw: bytes) -> Iterator[tuple[str, int, bytes]]:
 def _talk(raw: bytes) -> list[str]:
     """Return what a whole node said to each message of a peer; in the end it still answers another
     peer, and nothing of its own has failed."""
-    failed: list[Any] = []
-
-    def note(_logger: object, level: str, event: Any) -> Any:
-        if level in ("error", "critical") or event.get("exc_info"):
-            failed.append(event)
-        raise structlog.DropEvent
 
     async def main() -> list[str]:
         said = []
@@ -276,13 +288,8 @@ def _talk(raw: bytes) -> list[str]:
             assert answer[:1] == b"\0", f"another peer's status is answered by {answer[:8].hex()}"
         return said
 
-    structlog.configure(processors=[note], wrapper_class=structlog.make_filtering_bound_logger(40))
-    try:
-        said = in_virtual_time(main)
-    finally:
-        structlog.reset_defaults()
-    assert not failed, failed
-    return said
+    with no_error_logged():
+        return in_virtual_time(main)
 
 
 @cache

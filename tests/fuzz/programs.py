@@ -21,7 +21,8 @@ _SELDOM = st.one_of(st.just(0), st.just(0), _ANY)
 
 def programs() -> st.SearchStrategy[Program]:
     """Return a strategy of programs; they shrink to fewer steps and to zeros."""
-    return st.builds(Program, st.integers(0, 3), st.lists(_steps(), max_size=MOST_STEPS))
+    steps = st.lists(_steps(), max_size=MOST_STEPS)
+    return st.builds(Program, st.integers(0, 3), steps, _OPERAND)
 
 
 def _steps() -> st.SearchStrategy[Step]:

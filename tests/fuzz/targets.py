@@ -17,8 +17,11 @@ from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.vectors import VECTORS, load, unhex
 from tests.framework.wire_document import EXCHANGES, Chain, examples
 from tests.fuzz.answer_targets import answer_targets
+from tests.fuzz.file_targets import file_targets, wallet_files
 from tests.fuzz.link_targets import link_targets
+from tests.fuzz.made_files import made_files
 from tests.fuzz.programs import written
+from tests.fuzz.rpc_targets import rpc_targets
 from tests.fuzz.target import FuzzTarget
 from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
@@ -37,7 +40,7 @@ from unchained.node.crypto.history_range import HistoryProof
 from unchained.node.crypto.pow import default_backend
 from unchained.node.crypto.state_range import StateProof
 from unchained.node.peers.asmap import Asmap, BadAsmapError
-from unchained.node.primitives.amounts import grains_of, shortest
+from unchained.node.primitives.amounts import check_amount, grains_of, shortest
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.conditions import parse_condition
@@ -55,13 +58,10 @@ from unchained.node.transport.libp2p.streams import StreamFaultError
 from unchained.node.transport.rpc_fields import BadRpcError
 from unchained.node.wallet.contracts import Contract, multisig
 from unchained.node.wallet.errors import WalletError
-from unchained.node.wallet.keystore import KdfCost, Keystore, SpendSecret
+from unchained.node.wallet.keystore import Keystore
 from unchained.node.wallet.payment_request import PaymentRequest
-from unchained.node.wallet.unsigned import Unsigned
 from unchained.node.wallet.watch_export import WatchExport
 from unchained.node.wire.errors import AnswerError
-from unchained.storage import schema
-from unchained.storage.errors import StoreCorruptError
 
 PROGRAMS_DRAWN: Final = 3
 """Programs that a test draws: each takes a fifth of a second."""
@@ -120,6 +120,13 @@ def _verify_coin_proof(raw: bytes) -> object:
     return verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
 
 
+def _read_amounts(text: str) -> str:
+    """Return the sum of amounts that are joined by `+`, if that is one."""
+    grains = sum(grains_of(part) for part in text.split("+"))
+    check_amount(grains, 1)
+    return shortest(grains)
+
+
 def _check_transfer(raw: bytes) -> object:
     sized = decode_transfer(raw)
     check_transfer_alone(sized.transfer, REG)
@@ -154,17 +161,6 @@ def _wire_targets() -> Iterator[FuzzTarget]:
         )
 
 
-def _table_targets() -> Iterator[FuzzTarget]:
-    for table in schema.TABLES:
-        key = table.prefix + bytes(table.key_size or 1)
-        yield FuzzTarget(
-            f"table-{table.name.replace(' ', '-')}",
-            lambda raw, table=table, key=key: table.decode(key, raw),  # type: ignore[misc]
-            (StoreCorruptError,),
-            lambda: (b"", bytes(8), bytes(49), encode((0, b"", 0))),
-        )
-
-
 def _read_certificate(raw: bytes) -> object:
     try:
         certificate = x509.load_der_x509_certificate(raw)
@@ -174,17 +170,12 @@ def _read_certificate(raw: bytes) -> object:
     return peer_of(certificate, _WITHIN_CERTIFICATES)
 
 
-def _wallet_file() -> Iterator[bytes]:
-    secret = SpendSecret.of(load("keys")["mnemonic"])
-    yield Keystore.create(REG, secret, "pass", cost=KdfCost(32, 1, 1)).to_bytes()
-    yield (VECTORS / "wallet-0.1" / "kept.wallet").read_bytes()
-
-
 def _contract() -> Iterator[bytes]:
     parties = [
         account["address"] for account in load("keys")["accounts"] if account["network"] == "reg"
     ]
     yield multisig(REG, 1, parties[:2], SeededRandomness("contract")).to_text().encode()
+    yield made_files().contract.encode()
 
 
 def _gossip() -> Iterator[bytes]:
@@ -266,9 +257,17 @@ def all_targets() -> dict[str, FuzzTarget]:
             ),
             FuzzTarget(
                 "amount",
-                _text(lambda text: shortest(grains_of(text))),
+                _text(_read_amounts),
                 (ValueError,),
-                lambda: (b"1.5", b"0.00000001", b"92233720368.54775807", b"92233720368.54775808"),
+                lambda: (
+                    b"1.5",
+                    b"0.00000001",
+                    b"0",
+                    b"92233720368.54775807",
+                    b"92233720368.54775808",
+                    b"92233720368.5+1",
+                    b"123456789012",
+                ),
             ),
             FuzzTarget("export", _read_export, (ProtocolError, ImportFailedError), _exported),
             FuzzTarget(
@@ -305,23 +304,11 @@ def all_targets() -> dict[str, FuzzTarget]:
                 (WalletError,),
                 lambda: (
                     WatchExport(
-                        REG.chain_id, 0, Keystore.from_bytes(next(_wallet_file()), REG).accounts
+                        REG.chain_id, 0, Keystore.from_bytes(next(wallet_files()), REG).accounts
                     )
                     .to_text()
                     .encode(),
                 ),
-            ),
-            FuzzTarget(
-                "wallet-file",
-                lambda raw: Keystore.from_bytes(raw, REG),
-                (WalletError,),
-                _wallet_file,
-            ),
-            FuzzTarget(
-                "unsigned",
-                lambda raw: Unsigned.from_file(raw, REG),
-                (WalletError,),
-                lambda: (b"UNCHAINED-UNSIGNED\x02", b"UNCHAINED-UNSIGNED\x01\x90"),
             ),
             FuzzTarget(
                 "json",
@@ -377,6 +364,7 @@ def all_targets() -> dict[str, FuzzTarget]:
             *_wire_targets(),
             *answer_targets(),
             *link_targets(),
-            *_table_targets(),
+            *rpc_targets(),
+            *file_targets(),
         )
     }

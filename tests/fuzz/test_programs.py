@@ -3,6 +3,7 @@ and where one of them is changed, that is told."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
@@ -11,16 +12,21 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.framework.programs.network import DisagreementError, run
+from tests.framework.programs import network
+from tests.framework.programs.network import NODES, DisagreementError, run
 from tests.framework.programs.steps import Program
 from tests.fuzz.failures import keep_failure, load
 from tests.fuzz.programs import programs, written
 from tests.fuzz.replay import replay
 from tests.fuzz.targets import all_targets
+from unchained.node.chain.ledger import Ledger
 from unchained.node.consensus import coins, policy
 from unchained.node.primitives.errors import ProtocolError
 
 TARGETS = all_targets()
+
+WHOLE_NODES = ("conversation", "http", "json-rpc")
+"""Targets that tell no rule of the consensus by its name, and take long."""
 
 
 @given(st.binary(max_size=700))
@@ -50,7 +56,7 @@ def named(base: type[Exception]) -> Iterator[str]:
 
 
 def test_the_corpus_reaches_every_error_of_consensus() -> None:
-    names = replay(TARGETS.values())
+    names = replay(target for name, target in TARGETS.items() if name not in WHOLE_NODES)
     rules = {*named(ProtocolError), *named(policy.PolicyError)}
     assert len(rules) > 50
     assert rules - names == set()
@@ -72,6 +78,47 @@ def test_a_rule_that_is_not_asked_is_told(rule: str, program: str) -> None:
         pytest.raises(DisagreementError, match="the protocol"),
     ):
         run(written()[program])
+
+
+def test_what_a_power_cut_takes_may_come_again() -> None:
+    said = Counter(run(written()["crashes"]))
+    assert {one.what.split()[0] for one, times in said.items() if times > 1} >= {"coin", "transfer"}
+    assert any(
+        one.verdict == "accepted" and times > 1 and one.what.startswith("body")
+        for one, times in said.items()
+    )
+
+
+def test_a_tip_that_is_not_synced_is_told() -> None:
+    flush = Ledger.flush
+
+    def unsynced(ledger: Ledger, *, sync: bool, running_ms: int) -> object:
+        assert isinstance(sync, bool)
+        return flush(ledger, sync=False, running_ms=running_ms)
+
+    with (
+        patch.object(Ledger, "flush", unsynced),
+        pytest.raises(DisagreementError, match="before it crashed"),
+    ):
+        run(written()["crashes"])
+
+
+def test_the_last_node_hears_of_everything_in_an_order_that_the_program_names() -> None:
+    program = written()["forks"]
+    first, *others = (
+        [said for said in run(program._replace(order=order)) if said.node == NODES + 2]
+        for order in (0, 1, 2)
+    )
+    assert all(first != other for other in others)
+
+
+def test_nodes_that_may_agree_have_to_also_where_little_can_be_undone() -> None:
+    with (
+        patch.object(network._Run, "_may_agree", lambda *_: True),
+        pytest.raises(DisagreementError, match="depends on the order"),
+    ):
+        run(written()["parted"])
+    run(written()["parted"])
 
 
 def test_a_failure_is_written_as_a_program_that_fails_too(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """What a node has to say of each object, from the protocol's text and the plain model alone.
 
-A judge keeps what its node knows by its own verdicts. Of the node it is told two things that the
-model does not work out: how deep the tree reaches, and which transfers wait. Where the text leaves
-a choice, it names all verdicts that are right.
+A judge keeps what its node knows by its own verdicts. Of the node it is told what the model does
+not work out: how deep the tree reaches, which transfers wait, and how much a power cut has left.
+Where the text leaves a choice, it names all verdicts that are right.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tests.framework.model import Broken, Known, Model, ModelMemory, NotYet, State, slow_body_root
 from tests.framework.slow import slow_hash
@@ -33,6 +33,15 @@ that it counts for nothing."""
 Verdicts = frozenset[str]
 
 
+class Extent(NamedTuple):
+    """How much a judge knew at some time: all of it grows, in order."""
+
+    coins: int
+    bodies: int
+    transfers: int
+    condemned: int
+
+
 class Judge:
     """Says what becomes of each object. `now_ms` is what the clock shows, `root` an anchor below
     which the main chain cannot change any more."""
@@ -53,6 +62,23 @@ class Judge:
         self._mixes: dict[bytes, bool] = {}
         self._backend: ProofOfWork = reference_backend()
         self._model: tuple[object, Model] | None = None
+
+    def extent(self) -> Extent:
+        """Return how much is known."""
+        return Extent(len(self.coins), len(self.bodies), len(self.transfers), len(self.condemned))
+
+    def forget(self, extent: Extent) -> None:
+        """Know no more than at some time: what came later is lost."""
+        grown: tuple[dict[bytes, Any], ...] = (
+            self.coins,
+            self.bodies,
+            self.transfers,
+            self.condemned,
+        )
+        for known, count in zip(grown, extent, strict=True):
+            for key in list(known)[count:]:
+                del known[key]
+        self._model = None
 
     def model(self) -> Model:
         """Return what all that is known comes to."""

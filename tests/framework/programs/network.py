@@ -2,8 +2,9 @@
 
 A node is the production's chain, with its rules, its choice, its mempool and its store; what it
 says of each object, and what it holds after some of them, has to be what the judge says. At the end
-every node, and two that hear of everything only then, are given all that there is, each in an order
-of its own: then all of them agree with what the plain model makes of it, and with one another.
+every node, and three that hear of everything only then, are given all that there is, each in an
+order of its own, one of them in one that the program names: then all of them agree with what the
+plain model makes of it, and with one another.
 """
 
 from __future__ import annotations
@@ -14,26 +15,31 @@ from typing import Final, NamedTuple
 
 from tests.framework.chains import assert_equal_to_model, open_core, tree_of
 from tests.framework.forge import BACKEND, Forged
-from tests.framework.programs.judge import ACCEPTED, KNOWN, Judge, Verdicts
+from tests.framework.programs.judge import ACCEPTED, KNOWN, Extent, Judge, Verdicts
 from tests.framework.programs.steps import Operation, Program, Step
 from tests.framework.programs.toy_signatures import toy_signatures
 from tests.framework.programs.world import NETWORKS, World
+from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.consensus.coins import check_mix, parse_coin
 from unchained.node.consensus.errors import BadMixError, ProtocolError
-from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.primitives.coin import Coin
-from unchained.storage.memory import MemoryDisk, MemoryStore
 
 NODES: Final = 2
 """Nodes that a program can address."""
 
+LATE_NODES: Final = 3
+"""Nodes that hear of everything only at the end."""
+
 FORMS: Final = ("coin", "cut", "flipped", "body", "bare body", "half a body", "wrong body")
 """What DELIVER gives: a coin, some of its bytes, the same with a bit changed; a body with all that
 it lists, with nothing of it, without its transfers; one that its header does not commit to."""
+
+LAST_FIXED_ORDER: Final = NODES + LATE_NODES - 2
+"""The order of the last node but one: the last has one that the program names."""
 
 NOT_YET: Final = frozenset({"UNKNOWN_PARENT", "BODY_MISSING", "TIME_TOO_NEW"})
 """What is worth another try."""
@@ -62,14 +68,18 @@ class ProgramNode:
         self.world = world
         self.said: list[Said] = []
         self.dead: dict[bytes, str] = {}
+        self._writes = 0
         genesis = world.forge.genesis
         self.judge = Judge(world.network, genesis.coin, genesis.body, world.faults)
         self.judge.now_ms = world.now_ms
-        self._disk = MemoryDisk()
+        self._disk = FaultyDisk()
+        self._extents: list[Extent] = []
+        """Of each batch that was written and not lost: what was known by then."""
         self.core = self._open()
+        self._note_changes()
 
     def _open(self) -> ChainCore:
-        return open_core(MemoryStore(self._disk), self.world.network, now_ms=self.world.now_ms)
+        return open_core(FaultyStore(self._disk), self.world.network, now_ms=self.world.now_ms)
 
     def restart(self) -> None:
         """Open the store again: everything is as it was."""
@@ -79,6 +89,27 @@ class ProgramNode:
         after = tree_of(self.core), self.core.tip.id, self._waiting().keys()
         if before != after:
             raise DisagreementError(f"node {self.number} is not as it was before it was restarted")
+        self._note_changes()
+
+    def crash(self, kept: int) -> None:
+        """Let a power cut leave only so many of the first batches that were not synced, counted
+        anew from 0 beyond all of them, and open the store again. The tip is as it was, for the
+        node has told of it, and all else follows from what is left."""
+        self._note_changes()
+        tip, unsynced = self.core.tip.id, len(self._disk.unsynced)
+        lost = unsynced - kept % (unsynced + 1)
+        self._disk.give_up_compaction()
+        self._disk.lose(lost)
+        del self._extents[len(self._extents) - lost :]
+        self.judge.forget(self._extents[-1])
+        self.core = self._open()
+        self._note_changes()
+        if self.core.tip.id != tip:
+            raise DisagreementError(
+                f"node {self.number} was at {tip.hex()[:8]} before it crashed, and is at "
+                f"{self.core.tip.id.hex()[:8]}"
+            )
+        self.compare()
 
     def note_clock(self) -> None:
         """Look at the clock."""
@@ -171,6 +202,9 @@ class ProgramNode:
         return verdict
 
     def _note_changes(self) -> None:
+        written = self._disk.writes - self._writes
+        self._extents += [self.judge.extent()] * written
+        self._writes = self._disk.writes
         self.judge.root = self.core.tree.root.id
         for anchor_id, error in self.core.take_changes().dead:
             self.dead[anchor_id] = error.name
@@ -210,6 +244,14 @@ def run(program: Program) -> list[Said]:
         return _Run(program).run()
 
 
+def nodes_of(program: Program) -> list[ProgramNode]:
+    """Run a program; return the nodes that it addresses, as they are at its end."""
+    with toy_signatures():
+        whole = _Run(program)
+        whole.run()
+        return whole.nodes
+
+
 class _Run:
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -230,6 +272,8 @@ class _Run:
         world = self.world
         if step.operation is Operation.RESTART:
             node.restart()
+        elif step.operation is Operation.CRASH:
+            node.crash(step["kept"])
         elif step.operation is Operation.SPREAD:
             self._spread(node, self._order(step["order"]))
             node.compare()
@@ -259,18 +303,21 @@ class _Run:
             package = Package(coin, package.body, package.coins, package.transfers)
         node.body(package)
 
-    def _order(self, number: int) -> list[Coin]:
-        """Return all coins in an order: as made, from the last to the first, or shuffled."""
-        coins = list(self.world.coins)
+    def _order(self, number: int) -> list[Coin | Forged]:
+        """Return all coins and their bodies in an order: as made, from the last coin to the first,
+        or shuffled; from 4 on, by odd numbers, bodies apart from their coins."""
+        coins, rng = list(self.world.coins), random.Random(number)
         if number == 1:
             coins.reverse()
         elif number > 1:
-            random.Random(number).shuffle(coins)
-        return coins
+            rng.shuffle(coins)
+        objects = list(_objects(self.world, coins))
+        if number > LAST_FIXED_ORDER and number % 2:
+            rng.shuffle(objects)
+        return objects
 
-    def _spread(self, node: ProgramNode, coins: Sequence[Coin]) -> None:
-        """Give a node coins and their bodies, again and again until nothing new comes of it."""
-        waiting = list(_objects(self.world, coins))
+    def _spread(self, node: ProgramNode, waiting: Sequence[Coin | Forged]) -> None:
+        """Give a node coins and bodies, again and again until nothing new comes of it."""
         while True:
             left = [one for one in waiting if self._give(node, one) in NOT_YET]
             if len(left) == len(waiting):
@@ -282,16 +329,19 @@ class _Run:
         return node.body(one.package()) if isinstance(one, Forged) else node.coin(bytes(one.raw))
 
     def _end(self) -> list[Said]:
-        late = [ProgramNode(NODES + number, self.world) for number in range(2)]
+        late = [ProgramNode(NODES + number, self.world) for number in range(LATE_NODES)]
         nodes = [*self.nodes, *late]
         for node in nodes:
-            self._spread(node, self._order(node.number))
+            drawn = self.program.order if node is nodes[-1] else 0
+            self._spread(node, self._order(node.number + drawn))
             node.compare()
-            node.restart()
-        if self.world.network.max_reorg == REG.max_reorg:
-            ends = {(node.core.tip.id, node.core.ledger.state_root()) for node in nodes}
-            if len(ends) > 1:
-                raise DisagreementError("what the nodes come to depends on the order")
+            if node in late:
+                node.crash(0)
+            else:
+                node.restart()
+        ends = {(node.core.tip.id, node.core.ledger.state_root()) for node in nodes}
+        if len(ends) > 1 and self._may_agree(nodes):
+            raise DisagreementError("what the nodes come to depends on the order")
         said = [one for node in nodes for one in node.said]
         for node in nodes:
             said += [
@@ -299,6 +349,14 @@ class _Run:
                 for anchor_id, name in node.dead.items()
             ]
         return said
+
+    def _may_agree(self, nodes: Sequence[ProgramNode]) -> bool:
+        """Return whether no node has given up what another stands on: each one's root, below which
+        it changes nothing any more (Protocol §6), is on the way to the tip of each."""
+        anchors = {anchor.id: anchor for anchor in self.world.anchors}
+        roots = {node.core.tree.root.id for node in nodes}
+        ways = [{step.id for step in anchors[node.core.tip.id].chain()} for node in nodes]
+        return all(roots <= way for way in ways)
 
 
 def _objects(world: World, coins: Sequence[Coin]) -> Iterator[Coin | Forged]:

@@ -4,7 +4,7 @@ A program is a network and some steps; any bytes are one, and nothing that a pro
 place: an operand picks among what is there, the latest first, so that zeros are the simplest choice
 everywhere. What is forged is forged on purpose, by an operand that says so.
 
-    program = network u8 ‖ steps, 6 bytes each: operation ‖ five operands
+    program = network u8 ‖ order u8 ‖ steps, 6 bytes each: operation ‖ five operands
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
+
+HEAD_BYTES: Final = 2
 
 STEP_BYTES: Final = 6
 
@@ -45,6 +47,8 @@ class Operation(enum.Enum):
     """The clocks of all nodes go on."""
     RESTART = ("node",)
     """A node ends where it is, and is opened again on its disk."""
+    CRASH = ("node", "kept")
+    """A power cut: of what a node has not synced, only so many of the first batches stay."""
 
 
 OPERATIONS: Final = tuple(Operation)
@@ -80,46 +84,51 @@ class Step:
 
 
 class Program(NamedTuple):
-    """The number of a network, and steps."""
+    """The number of a network, steps, and the order in which a node that comes last hears of
+    everything."""
 
     network: int
     steps: Sequence[Step]
+    order: int = 0
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> Program:
         """Return the program of any bytes."""
-        network, rest = (raw or b"\0")[0], raw[1 : 1 + STEPS_MAX * STEP_BYTES]
+        network, order = raw[:HEAD_BYTES].ljust(HEAD_BYTES, b"\0")
+        rest = raw[HEAD_BYTES:][: STEPS_MAX * STEP_BYTES]
         steps = []
         for start in range(0, len(rest), STEP_BYTES):
             number, *operands = rest[start : start + STEP_BYTES].ljust(STEP_BYTES, b"\0")
             operation = OPERATIONS[number % len(OPERATIONS)]
             steps.append(Step(operation, tuple(operands[: len(operation.value)])))
-        return cls(network, tuple(steps))
+        return cls(network, tuple(steps), order)
 
     @staticmethod
     def parts(raw: bytes) -> list[bytes]:
-        """Return what some bytes are made of, as a program: its network, then its steps."""
-        starts = range(1, len(raw), STEP_BYTES)
-        return [raw[:1], *(raw[start : start + STEP_BYTES] for start in starts)]
+        """Return what some bytes are made of, as a program: its head, then its steps."""
+        starts = range(HEAD_BYTES, len(raw), STEP_BYTES)
+        return [raw[:HEAD_BYTES], *(raw[start : start + STEP_BYTES] for start in starts)]
 
     def to_bytes(self) -> bytes:
         """Return bytes that are this program."""
-        return bytes((self.network,)) + b"".join(step.to_bytes() for step in self.steps)
+        return bytes((self.network, self.order)) + b"".join(step.to_bytes() for step in self.steps)
 
     def __str__(self) -> str:
-        return "\n".join((f"network {self.network}", *map(str, self.steps)))
+        order = f" order={self.order}" if self.order else ""
+        return "\n".join((f"network {self.network}{order}", *map(str, self.steps)))
 
     @classmethod
     def from_text(cls, text: str) -> Program:
         """Return the program that `str` has shown so. Raises ValueError."""
         first, *lines = (line for line in text.splitlines() if line and line[0] != "#")
-        word, number = first.split()
+        word, number, *rest = first.split()
         if word != "network":
             raise ValueError(f"a program begins with its network, not {word!r}")
+        order = int("".join(rest).removeprefix("order=") or 0)
         steps = []
         for line in lines:
             name, *said = line.split()
             pairs = (one.split("=") for one in said)
             operands = {operand: int(value) for operand, value in pairs}
             steps.append(Step.of(Operation[name.upper()], **operands))
-        return cls(int(number), tuple(steps))
+        return cls(int(number), tuple(steps), order)

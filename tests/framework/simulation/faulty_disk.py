@@ -88,14 +88,18 @@ class FaultyDisk:
     def lose_power(self, rng: random.Random) -> int:
         """Lose some of what was not synced, the last batches; return how many."""
         lost = rng.randint(0, len(self.unsynced))
-        for _ in range(lost):
+        self.lose(lost)
+        return lost
+
+    def lose(self, batches: int) -> None:
+        """Lose so many batches, the last of those that were not synced; the others stay."""
+        for _ in range(batches):
             for key, value in self.unsynced.pop().items():
                 if value is None:
                     self.disk.values.pop(key, None)
                 else:
                     self.disk.values[key] = value
         self.unsynced.clear()
-        return lost
 
     def rot(self, rng: random.Random, found: Callable[[], None], *, entries: int) -> int:
         """Damage so many entries in a row, anywhere; return how many there were. `found` is called

@@ -99,6 +99,9 @@ def test_what_no_node_wrote_is_passed_over(directory: Path, capsys: Capture) -> 
     wanted = shown(capsys, directory)
     with (directory / "node.log").open("a") as log:
         log.write('{"event": "a.b", "level": "info"}\n[1]\n{}\nno JSON\n')
+    with (directory / "node.log").open("ab") as log:
+        # Two nodes' lines in one, the first of them broken off inside a letter.
+        log.write(b'{"event": "M\xc3{"event"\n')
     assert shown(capsys, directory) == wanted
     assert main.run(["logs", "--data-dir", str(directory)]) == 0
 

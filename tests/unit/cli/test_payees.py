@@ -48,6 +48,7 @@ def test_csv_and_json_say_the_same() -> None:
             "there is no member 'fee'",
         ),
         (b"[", "not a list of payees"),
+        (b'[{"payee": "M\xfcller", "amount": "1"}]', "not a list of payees"),
     ],
 )
 def test_a_file_that_is_none_is_told_what_is_wrong(content: bytes, why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Union
 
+import msgspec
 import pytest
 
 from tests.framework.vectors import label, load, unhex, unhex_all
@@ -101,3 +102,16 @@ def test_any_198_bytes_are_a_coin() -> None:
     coin = Coin.from_bytes(raw)
     assert coin.raw == raw
     assert Coin.assemble(coin.header, coin.mix) == coin
+
+
+class Named(msgspec.Struct, array_like=True, frozen=True):
+    """A layout with text, as files of wallets have it."""
+
+    name: str
+
+
+def test_text_that_is_none_is_not_canonical() -> None:
+    decoder = CanonicalDecoder(Named, max_size=9)
+    assert decoder.decode(encode(Named("é"))) == Named("é")
+    with pytest.raises(NonCanonicalError, match="utf-8"):
+        decoder.decode(b"\x91\xa2\xc3(")

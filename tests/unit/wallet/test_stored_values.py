@@ -14,6 +14,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.wallet.backup import Backup
 from unchained.node.wallet.contract_spender import driven_out
 from unchained.node.wallet.contracts import hash_time_lock
+from unchained.node.wallet.database import is_of_wallet
 from unchained.node.wallet.errors import BackupError, StoreDamagedError, WalletError
 from unchained.node.wallet.keystore import Keystore, new_secret
 from unchained.node.wallet.new_wallet import save_new
@@ -171,6 +172,16 @@ def test_what_pythons_own_module_refuses_to_read_is_damage(scene: Scene) -> None
     wallet.close()
     with pytest.raises(StoreDamagedError, match="closed database"):
         wallet.store.rows("SELECT 1")
+
+
+def test_what_sqlite_says_in_other_than_one_line_of_text_is_told_in_one(scene: Scene) -> None:
+    raw = scene.path.read_bytes()
+    for put in (b"CR\x80ATE", b"CR\n\x1bTE"):
+        scene.path.write_bytes(raw.replace(b"CREATE", put, 1))
+        with pytest.raises(StoreDamagedError, match=r"malformed database schema") as damaged:
+            Wallet.open(scene.directory, "w", REG)
+        assert str(damaged.value).isprintable()
+        assert not is_of_wallet(scene.path, bytes(32), bytes(32))
 
 
 def test_what_is_sealed_and_makes_no_sense_is_damage(scene: Scene) -> None:
