@@ -28,7 +28,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
-from unchained.node.relay.fetcher import Anchors, Fetcher, FetchError, NotServedByPeerError
+from unchained.node.relay.fetcher import Fetcher, FetchError, NotServedByPeerError
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import SyncProgress
 from unchained.node.sync.downloader import Downloader
@@ -121,7 +121,7 @@ class SyncService:
         self._clock = clock
         self._log = log
         self._proofs = HeaderProofs(chain, rng)
-        self._downloader = Downloader(chain, fetcher, peers, log=log)
+        self._downloader = Downloader(chain, fetcher, peers, self._proofs, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
@@ -391,7 +391,7 @@ class SyncService:
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
-                await self._verify_sample(held)
+                await self._proofs.verify(peer, [coin for coin, _ in held], self._proofs.sample())
                 if (state := self._states.get(peer)) is not None:
                     state.is_ahead = True
                 with self._being_behind():
@@ -406,8 +406,6 @@ class SyncService:
                 continue
             # Protocol §11: "is stored, and its bodies and votes are asked for"
             asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
-            if asked and (weight.depth > window or len(asked) > window):
-                await self._verify_sample(asked)
             if len(asked) > 2 * window and weight.gain > 0:
                 with self._being_behind():
                     self._target.height = walk.height
@@ -422,10 +420,6 @@ class SyncService:
             raise NotServedByPeerError(peer, "its headers do not lead to the tip that it named")
         self._followed += 1
         return _Followed(tip, None)
-
-    async def _verify_sample(self, anchors: Anchors) -> None:
-        """Verify some of the proofs of what has to be paid for with work. Raises `BadMixError`."""
-        await self._proofs.verify([coin for coin, _ in anchors], self._proofs.sample())
 
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused

@@ -23,6 +23,7 @@ from unchained.node.chain.results import (
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import BadMixError, ProtocolError, StaleParentError
+from unchained.node.consensus.params import REG
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
 
@@ -110,9 +111,9 @@ class Recorder:
 
     # The verifier
 
-    async def find_forged(self, coins: Sequence[Coin]) -> set[CoinId]:
+    async def find_forged(self, coins: Sequence[Coin]) -> CoinId | None:
         self.done.append(("find forged", [coin.id for coin in coins]))
-        return {coin.id for coin in coins if coin.id in self.forged}
+        return next((coin.id for coin in coins if coin.id in self.forged), None)
 
     async def verify_mixes(self, coins: Sequence[Coin]) -> None:
         self.done.append(("verify", [coin.id for coin in coins]))
@@ -138,6 +139,7 @@ class Recorder:
 def intake_of(recorder: Recorder) -> ChainIntake:
     single = cast("chain_intake.SingleIntake", recorder)
     return ChainIntake(
+        REG,
         cast("ChainWriter", recorder),
         cast("Verifier", recorder),
         single,
