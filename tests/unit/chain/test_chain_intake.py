@@ -244,3 +244,16 @@ async def test_an_anchor_that_lists_a_forged_coin_is_submitted_with_its_own_coin
         ("single", bad.id),
         ("package", bad.id),
     ]
+
+
+async def test_no_proof_is_looked_at_from_an_anchor_on_that_lists_what_is_out_of_place() -> None:
+    (good,) = chain_of(1)
+    bad = FORGE.anchor(good, [FORGE.coin(good), FORGE.coin(FORGE.genesis)])
+    beyond = FORGE.anchor(bad, [FORGE.coin(bad)])
+    recorder = Recorder()
+    packages = [anchor.package() for anchor in (good, bad, beyond)]
+    await intake_of(recorder).submit(packages, ())
+    assert recorder.done[0] == ("find forged", [good.id, *good.body.fresh])
+    # By the ordinary way the chain says which rule it breaks first.
+    assert recorder.done[-1] == ("package", bad.id)
+    assert ("coin", beyond.id, 7_000_000) not in recorder.done
