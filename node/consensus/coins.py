@@ -12,7 +12,6 @@ from unchained.node.consensus.errors import (
     BadNTotalError,
     BadTargetError,
     BadVersionError,
-    CoinError,
     HighHashError,
     ParentInvalidError,
     ParentNotAnchorError,
@@ -98,15 +97,6 @@ def check_parent(coin: Coin, known: ParentView, network: Network) -> AnchorConte
         )
     # Protocol §3.3: UNKNOWN_PARENT: "also when the parent's body is missing"
     raise UnknownParentError(expected="an anchor whose body is known", actual=coin.parent.hex())
-
-
-def passes_alone(coin: Coin, network: Network) -> bool:
-    """Return whether a coin passes `check_coin_alone`: what does not is not worth an Argon2id."""
-    try:
-        check_coin_alone(coin, network)
-    except CoinError:
-        return False
-    return True
 
 
 def check_coin_in_context(
