@@ -5,7 +5,8 @@ Pure functions of a `ChainView`; `chain.queries` runs them in the writer's threa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -18,6 +19,7 @@ from unchained.node.chain.answers import (
     MainWeight,
     VotesFound,
 )
+from unchained.node.chain.branch import Branch
 from unchained.node.chain.tree import AnchorMark, AnchorNode, AnchorStatus
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.context import child_context
@@ -257,6 +259,26 @@ def _work_through(view: ChainView, height: int) -> int:
     history = view.history.prove(height + 1).before() if node is None else node.context.history
     assert history is not None, "the tree keeps it"
     return history.work
+
+
+def targets_through(view: ChainView, anchor_id: CoinId, count: int) -> dict[int, int]:
+    """Return the targets of a known anchor and of those before it, `count` in all, by height: none
+    of an anchor that is in no tree and not on the main chain."""
+    target_at: Callable[[int], int | None]
+    node = view.tree.get(anchor_id)
+    if node is not None:
+        height, target_at = node.height, Branch(view.tree, node, view.archive).target_at
+    elif (coin := main_coin(view, anchor_id)) is not None:
+        height, target_at = coin.height, partial(_main_target, view)
+    else:
+        return {}
+    found = ((at, target_at(at)) for at in range(max(0, height - count + 1), height + 1))
+    return {at: target for at, target in found if target is not None}
+
+
+def _main_target(view: ChainView, height: int) -> int | None:
+    coin = view.archive.main_anchor(height)
+    return None if coin is None else coin.header.target
 
 
 def deserves_body(view: ChainView, anchor_id: CoinId, listed: int) -> bool:

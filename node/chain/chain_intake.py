@@ -21,6 +21,8 @@ from unchained.node.chain.results import (
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import ProtocolError
+from unchained.node.consensus.listed_coins import check_listed
+from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
 
@@ -50,8 +52,15 @@ class ChainIntake:
     """Submits anchors to the chain's writer in runs of some size."""
 
     def __init__(
-        self, writer: ChainWriter, verifier: Verifier, single: SingleIntake, *, clock: Clock
+        self,
+        network: Network,
+        writer: ChainWriter,
+        verifier: Verifier,
+        single: SingleIntake,
+        *,
+        clock: Clock,
     ) -> None:
+        self._network = network
         self._writer = writer
         self._verifier = verifier
         self._single = single
@@ -76,25 +85,26 @@ class ChainIntake:
                 taken, error = await self._submit(run[:sound])
             done += taken
             if error is None and sound < len(run):
-                error = await self._submit_forged(run[sound])
+                error = await self._submit_unsound(run[sound])
             if error is not None or not verified:
                 return done, error
             (sound,) = verified
         return done, None
 
     async def _verify(self, run: Sequence[Package], proven: Collection[CoinId]) -> int:
-        """Return how many anchors come before the first with a forged proof; what the transfers of
-        these are is remembered."""
+        """Return how many anchors come before the first with a forged proof, or that breaks a rule
+        before proofs are looked at; what the transfers of these are is remembered."""
+        fitting, _ = split_fitting(run, {}, self._network)
         coins = [
             coin
-            for package in run
+            for package in fitting
             for coin in (package.anchor, *package.coins.values())
             if coin.id not in proven
         ]
         forged = await self._verifier.find_forged(coins)
         sound = next(
-            (at for at, package in enumerate(run) if forged & {package.anchor.id, *package.coins}),
-            len(run),
+            (at for at, it in enumerate(fitting) if forged in {it.anchor.id, *it.coins}),
+            len(fitting),
         )
         await self._single.validate_transfers(
             {wid: raw for package in run[:sound] for wid, raw in package.transfers.items()}
@@ -112,8 +122,9 @@ class ChainIntake:
 
         return await self._writer.call(submit)
 
-    async def _submit_forged(self, package: Package) -> ProtocolError | None:
-        """Submit what has a forged proof by the ordinary way, for the rule that it breaks first."""
+    async def _submit_unsound(self, package: Package) -> ProtocolError | None:
+        """Submit by the ordinary way what breaks a rule before it is connected, for the one that it
+        breaks first."""
         anchor, now_ms = package.anchor, self._clock.now_ms()
         try:
             result = await self._writer.call(lambda core: core.submit_coin(anchor, now_ms))
@@ -124,6 +135,26 @@ class ChainIntake:
         except ProtocolError as error:
             return error
         return None
+
+
+def split_fitting(
+    packages: Sequence[Package], targets: Mapping[int, int], network: Network
+) -> tuple[Sequence[Package], ProtocolError | None]:
+    """Return those of some anchors that follow one another which come before the first that breaks
+    a rule by the headers of its chain alone, whose proofs are worth a look; and that rule.
+    `targets`: of the anchors below, by height, as far as they are known."""
+    known = dict(targets)
+    for at, package in enumerate(packages):
+        anchor = package.anchor
+        if at and anchor.parent != packages[at - 1].anchor.id:
+            known = {}
+        known[anchor.height] = anchor.header.target
+        try:
+            # Protocol §5.2: "all cheap checks before any Argon2"
+            check_listed(anchor, package.body, package.coins, known, network)
+        except ProtocolError as error:
+            return packages[:at], error
+    return packages, None
 
 
 def _runs(packages: Sequence[Package]) -> Iterator[Sequence[Package]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.held_coins import EarlyCoins, HeldCoin, Orphans, Sender
-from unchained.node.chain.released_coins import PROOFS_PER_PEER, ReleasedCoins
+from unchained.node.chain.released_coins import ReleasedCoins
 from unchained.node.chain.results import Held, Outcome, ProvenCoin
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
@@ -43,8 +44,6 @@ class CoinIntake:
         self._clock = clock
         self._log = log
         self._released = ReleasedCoins()
-        self._places: dict[str, trio.Semaphore] = {}
-        """How many more coins of a peer may be in verification, for those that have some there."""
         self._orphans = Orphans()
         self._early = EarlyCoins()
         self._early_changed = trio.Event()
@@ -71,17 +70,13 @@ class CoinIntake:
         if sender is None:
             return await self._submit_one_by_one(submitted, None)
         # Protocol §11: "At most two unproven coins per peer are in verification at a time"
-        places = self._places.setdefault(sender.peer, trio.Semaphore(PROOFS_PER_PEER))
         try:
-            async with places:
+            async with self._verifier.places.place(sender.peer):
                 return await self._submit_one_by_one(submitted, sender)
         except BadMixError:
             # Protocol §11: a forged mix bans at once, and what is held goes with a banned peer
             self.forget_sender(sender.peer)
             raise
-        finally:
-            if places.value == PROOFS_PER_PEER and not places.statistics().tasks_waiting:
-                self._places.pop(sender.peer, None)
 
     async def _submit_one_by_one(
         self, submitted: Coin | ProvenCoin, sender: Sender | None
@@ -92,7 +87,7 @@ class CoinIntake:
             await pending.wait()
         self._in_flight[coin.id] = trio.Event()
         try:
-            return await self._submit_known_parent(submitted)
+            return await self._submit_known_parent(submitted, sender)
         except UnknownParentError:
             return await self._hold_orphan(HeldCoin(submitted, sender))
         except TimeTooNewError:
@@ -101,20 +96,24 @@ class CoinIntake:
             if not self._may_hold_early(HeldCoin(submitted, sender)):
                 raise
             if isinstance(submitted, Coin):
-                await self._verifier.verify_mixes((coin,))
+                await self._verify((coin,), sender)
             self._hold_early(HeldCoin(ProvenCoin(coin), sender))
             return Held(None)
         finally:
             self._in_flight.pop(coin.id).set()
 
-    async def _submit_known_parent(self, coin: Coin | ProvenCoin) -> Outcome:
+    async def _verify(self, coins: Sequence[Coin], sender: Sender | None) -> None:
+        peer = "" if sender is None else sender.peer
+        await self._verifier.verify_mixes(coins, peer, has_place=True)
+
+    async def _submit_known_parent(self, coin: Coin | ProvenCoin, sender: Sender | None) -> Outcome:
         now_ms = self._clock.now_ms()
         if isinstance(coin, Coin):
             unproven = coin
             result = await self._writer.call(lambda core: core.submit_coin(unproven, now_ms))
             if isinstance(result, Outcome):
                 return result
-            await self._verifier.verify_mixes(result.coins)
+            await self._verify(result.coins, sender)
             proven = ProvenCoin(coin)
         else:
             proven = coin

@@ -11,6 +11,7 @@ import msgspec
 import trio
 
 from unchained.node.base.runner import Runner
+from unchained.node.chain.chain_intake import split_fitting
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
@@ -81,13 +82,15 @@ async def _import_from(
     async def prove() -> None:
         async with to_connect_in:
             async for batch in to_prove:
+                fitting, _ = split_fitting(batch.packages, {}, chain.network)
                 coins = [
                     coin
-                    for package in batch.packages
+                    for package in fitting
                     for coin in (package.anchor, *package.coins.values())
                 ]
                 forged = await chain.find_forged(coins)
-                batch.proven = frozenset(coin.id for coin in coins) - forged
+                ids = [coin.id for coin in coins]
+                batch.proven = frozenset(ids if forged is None else ids[: ids.index(forged)])
                 await to_connect_in.send(batch)
 
     height = 0

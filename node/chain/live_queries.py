@@ -67,6 +67,11 @@ class LiveQueries:
     async def without_bodies(self, ids: Collection[CoinId]) -> list[CoinId]:
         return await self._reader.read(partial(anchor_reads.without_bodies, ids=ids))
 
+    async def targets_through(self, anchor_id: CoinId, count: int) -> dict[int, int]:
+        return await self._reader.read(
+            partial(anchor_reads.targets_through, anchor_id=anchor_id, count=count)
+        )
+
     async def deserves_body(self, anchor_id: CoinId, listed: int) -> bool:
         return await self._reader.read(
             partial(anchor_reads.deserves_body, anchor_id=anchor_id, listed=listed)

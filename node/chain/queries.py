@@ -52,6 +52,10 @@ class ChainQueries(Protocol):
     async def without_bodies(self, ids: Collection[CoinId]) -> list[CoinId]:
         """Return those of some coins that are anchors whose bodies are unknown."""
 
+    async def targets_through(self, anchor_id: CoinId, count: int) -> dict[int, int]:
+        """Return the targets of a known anchor and of those before it, `count` in all, by height:
+        nothing where it is not known to be in the tree or on the main chain."""
+
     async def deserves_body(self, anchor_id: CoinId, listed: int) -> bool:
         """Return whether a known anchor's body, which lists so many coins, is unknown and to be
         asked for (Protocol §11)."""

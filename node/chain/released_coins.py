@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Protocol
+from typing import Protocol
 
 import trio
 
 from unchained.node.chain.held_coins import MAX_ORPHANS, HeldCoin
-
-PROOFS_PER_PEER: Final = 2
-"""Coins of one peer in verification at a time (Protocol §11)."""
+from unchained.node.chain.proof_places import PROOFS_PER_PEER
 
 
 class Resubmitter(Protocol):

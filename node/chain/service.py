@@ -102,7 +102,9 @@ class ChainService:
         self._intake = CoinIntake(
             core.network, self._writer, self._verification, clock=clock, log=log
         )
-        self._chain_intake = ChainIntake(self._writer, self._verification, self, clock=clock)
+        self._chain_intake = ChainIntake(
+            core.network, self._writer, self._verification, self, clock=clock
+        )
         self._mined = MinedIntake(core.network, self._writer, self, log=log)
         self.changes: Broadcast[Changes] = Broadcast(CHANGES_KEPT)
         """Every step of the chain, in order."""
@@ -333,8 +335,11 @@ class ChainService:
         """Let go of all coins of a banned peer that are held."""
         self._intake.forget_sender(peer)
 
-    async def submit_package(self, package: Package, *, connected: bool = True) -> Outcome:
-        """Take in an anchor's body, with all that it lists and that may be unknown here.
+    async def submit_package(
+        self, package: Package, *, connected: bool = True, peer: str = ""
+    ) -> Outcome:
+        """Take in an anchor's body, with all that it lists and that may be unknown here. Of a
+        `peer`'s at most two coins are in verification at a time.
 
         The anchor's coin has to be known (`submit_coin`). Returns when the anchor has also been
         connected if it is the winner; without `connected` as soon as it has passed Protocol §5.2,
@@ -343,14 +348,14 @@ class ChainService:
         sender's fault, and the `ProtocolError` that makes the anchor invalid for good.
         """
         with span("anchor", package.anchor.id):
-            return await self._take_package(package, connected=connected)
+            return await self._take_package(package, connected=connected, peer=peer)
 
-    async def _take_package(self, package: Package, *, connected: bool) -> Outcome:
+    async def _take_package(self, package: Package, *, connected: bool, peer: str) -> Outcome:
         await self.validate_transfers(package.transfers)
         result = await self._call(lambda core: self._take_body(core, package))
         if isinstance(result, NeedsProof):
             try:
-                await self.verify_mixes(result.coins)
+                await self.verify_mixes(result.coins, peer)
             except BadMixError as error:
                 forged = error
                 await self._call(lambda core: core.condemn(package.anchor.id, forged))
@@ -462,15 +467,15 @@ class ChainService:
 
     # Verifying
 
-    async def verify_mixes(self, coins: Sequence[Coin]) -> None:
-        """Recompute the Argon2id of coins, several at a time. Raises `BadMixError`."""
-        await self._verification.verify_mixes(coins)
+    async def verify_mixes(self, coins: Sequence[Coin], peer: str = "") -> None:
+        """Recompute the Argon2id of coins, several at a time, of a `peer`'s at most two, until one
+        is found to be forged. Raises `BadMixError`."""
+        await self._verification.verify_mixes(coins, peer)
 
-    async def find_forged(self, coins: Sequence[Coin]) -> set[CoinId]:
-        """Return the ids of the coins whose mix is not the Argon2id of their header.
-
-        Coins that are known, or that fail without a look at their mix, are passed over.
-        """
+    async def find_forged(self, coins: Sequence[Coin]) -> CoinId | None:
+        """Return the id of the first of some coins whose mix is not the Argon2id of its header,
+        None if there is none. Coins that are known are passed over; those after it have not been
+        looked at."""
         return await self._verification.find_forged(await self.queries.unknown_coins(coins))
 
     async def validate_transfer(self, sized: SizedTransfer) -> ValidatedTransfer:

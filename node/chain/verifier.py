@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Final, TypeVar, cast
 
 import trio
 
 from unchained.node.base.latency import Latency
 from unchained.node.base.runner import Runner
-from unchained.node.consensus.coins import check_mix, passes_alone
+from unchained.node.base.turns import Turns
+from unchained.node.chain.proof_places import PROOFS_PER_PEER, ProofPlaces
+from unchained.node.consensus.coins import check_mix
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.transfers import (
@@ -26,6 +30,11 @@ from unchained.node.primitives.types import CoinId, Wid
 
 DECODED_AT_ONCE: Final = 32
 """Transfers that are decoded and checked before their signatures are: about a millisecond."""
+PROOF_KIB_AT_ONCE: Final = 65_536
+"""What the proofs of one trip to a thread may fill of memory, one after the other: some 35 ms,
+after which the next asker has his turn."""
+PROOFS_AT_ONCE_MAX: Final = 64
+"""The same in proofs, where each takes little."""
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -39,6 +48,10 @@ class Verifier:
         self._runner = runner
         self._count = count
         self._backend = backend
+        self._turns = Turns(count)
+        self._proofs_at_once = max(1, min(PROOFS_AT_ONCE_MAX, PROOF_KIB_AT_ONCE // network.mem_kib))
+        self.places = ProofPlaces()
+        """Who has an unproven coin of a peer in hand holds one of these."""
         self.mixes = 0
         """Proofs verified since the start."""
         self.transfers = 0
@@ -50,28 +63,21 @@ class Verifier:
         self.transfer_latency = Latency()
         """How long each transfer takes, in its thread."""
 
-    async def verify_mixes(self, coins: Sequence[Coin]) -> None:
-        """Recompute the Argon2id of coins. Raises `BadMixError`."""
+    async def verify_mixes(
+        self, coins: Sequence[Coin], peer: str = "", *, has_place: bool = False
+    ) -> None:
+        """Recompute the Argon2id of coins, until one is found to be forged. Of a `peer`'s each
+        takes one of its places, unless the caller `has_place`. Peers take turns, and what is no
+        peer's with them. Raises `BadMixError`."""
+        forged = await self._first_forged(coins, peer, has_place=has_place)
+        if forged is not None:
+            raise forged[1]
 
-        def verify(share: Sequence[Coin]) -> BadMixError | None:
-            return next((error for _, error in self._bad_mixes(share)), None)
-
-        self.mixes += len(coins)
-        for error in await self._share_out(verify, coins):
-            if error is not None:
-                raise error
-
-    async def find_forged(self, coins: Sequence[Coin]) -> set[CoinId]:
-        """Return the ids of the coins whose mix is not the Argon2id of their header; those that
-        fail without a look at their mix are passed over."""
-
-        def verify(share: Sequence[Coin]) -> list[CoinId]:
-            worth_it = [coin for coin in share if passes_alone(coin, self._network)]
-            return [coin.id for coin, _ in self._bad_mixes(worth_it)]
-
-        self.mixes += len(coins)
-        shares = await self._share_out(verify, coins)
-        return {coin_id for share in shares for coin_id in share}
+    async def find_forged(self, coins: Sequence[Coin]) -> CoinId | None:
+        """Return the id of the first of some coins whose mix is not the Argon2id of its header,
+        None if there is none. Those before it have been verified, those after it have not."""
+        forged = await self._first_forged(coins, "", has_place=True)
+        return None if forged is None else coins[forged[0]].id
 
     async def validate(
         self, transfers: Sequence[tuple[Wid, bytes | SizedTransfer]]
@@ -115,13 +121,55 @@ class Verifier:
             validated.append((wid, signed))
         return validated
 
-    def _bad_mixes(self, coins: Sequence[Coin]) -> Iterator[tuple[Coin, BadMixError]]:
-        for coin in coins:
-            try:
-                with self.proof_latency.measured():
-                    check_mix(coin, self._network, self._backend)
-            except BadMixError as error:
-                yield coin, error
+    async def _first_forged(
+        self, coins: Sequence[Coin], peer: str, *, has_place: bool
+    ) -> tuple[int, BadMixError] | None:
+        """Return the first of some coins whose proof is forged, by its index, once all before it
+        have been verified."""
+        found: list[tuple[int, BadMixError]] = []
+        takes_places = bool(peer) and not has_place
+
+        def is_wanted(at: int) -> bool:
+            return all(at < bad for bad, _ in found)
+
+        def verify(begin: int) -> int:
+            for at in range(begin, min(begin + self._proofs_at_once, len(coins))):
+                # Another thread may have found one meanwhile.
+                if not is_wanted(at):
+                    return at - begin
+                try:
+                    with self.proof_latency.measured():
+                        check_mix(coins[at], self._network, self._backend)
+                except BadMixError as error:
+                    found.append((at, error))
+                    return at + 1 - begin
+            return min(self._proofs_at_once, len(coins) - begin)
+
+        begins = iter(range(0, len(coins), self._proofs_at_once))
+
+        async def work() -> None:
+            for begin in begins:
+                place = self.places.place(peer) if takes_places else nullcontext()
+                async with place, self._turns.turn(peer):
+                    if is_wanted(begin):
+                        done = await self._runner.run(verify, begin)
+                        self.mixes += done
+
+        workers = min(
+            PROOFS_PER_PEER if takes_places else self._count,
+            math.ceil(len(coins) / self._proofs_at_once),
+        )
+        self.in_hand += len(coins)
+        try:
+            if workers <= 1:
+                await work()
+            else:
+                async with trio.open_nursery() as nursery:
+                    for _ in range(workers):
+                        nursery.start_soon(work)
+        finally:
+            self.in_hand -= len(coins)
+        return min(found, key=lambda bad: bad[0], default=None)
 
     async def _share_out(self, work: Callable[[Sequence[S]], T], items: Sequence[S]) -> list[T]:
         """Return ``work(share)`` of even shares of the items, worked on side by side."""

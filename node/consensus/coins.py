@@ -12,7 +12,6 @@ from unchained.node.consensus.errors import (
     BadNTotalError,
     BadTargetError,
     BadVersionError,
-    CoinError,
     HighHashError,
     ParentInvalidError,
     ParentNotAnchorError,
@@ -100,15 +99,6 @@ def check_parent(coin: Coin, known: ParentView, network: Network) -> AnchorConte
     raise UnknownParentError(expected="an anchor whose body is known", actual=coin.parent.hex())
 
 
-def passes_alone(coin: Coin, network: Network) -> bool:
-    """Return whether a coin passes `check_coin_alone`: what does not is not worth an Argon2id."""
-    try:
-        check_coin_alone(coin, network)
-    except CoinError:
-        return False
-    return True
-
-
 def check_coin_in_context(
     coin: Coin,
     parent: AnchorContext,
@@ -124,27 +114,39 @@ def check_coin_in_context(
     Raises a `CoinError`.
     """
     header = coin.header
-    # Protocol §3.1: BAD_HEIGHT: "`height` is the parent's height + 1."
-    if header.height != parent.height + 1:
-        raise BadHeightError(expected=parent.height + 1, actual=header.height)
+    check_height(coin, parent.height + 1)
     # Protocol §3.3: STALE_PARENT: "the parent is more than MAX_REORG below the tip"
     if tip_height is not None and tip_height - parent.height > network.max_reorg:
         raise StaleParentError(
             expected=f"a parent at height {tip_height - network.max_reorg} or above",
             actual=parent.height,
         )
-    # Protocol §3.1: BAD_N_TOTAL: "the number of coins counted on the chain through the parent (§6)"
-    if header.n_total != parent.child_n_total:
-        raise BadNTotalError(expected=parent.child_n_total, actual=header.n_total)
-    # Protocol §3.3: BAD_TARGET: "`BAD_TARGET` (§7)"
-    if header.target != parent.child_target:
-        raise BadTargetError(expected=f"{parent.child_target:064x}", actual=f"{header.target:064x}")
+    check_claims(coin, parent.child_n_total, parent.child_target)
     check_time_after_parent(coin, parent.time)
     # Protocol §3.3: TIME_TOO_NEW: "more than FUTURE_LIMIT ahead of the local clock"
     if now_ms is not None and is_too_new(coin, now_ms, network):
         raise TimeTooNewError(
             expected=f"at most {now_ms + network.future_limit_ms} ms", actual=f"{header.time} ms"
         )
+
+
+def check_height(coin: Coin, height: int) -> None:
+    """Check the height that a coin claims. Raises `BadHeightError`."""
+    # Protocol §3.1: BAD_HEIGHT: "`height` is the parent's height + 1."
+    if coin.height != height:
+        raise BadHeightError(expected=height, actual=coin.height)
+
+
+def check_claims(coin: Coin, n_total: int, target: int) -> None:
+    """Check what a coin claims to follow from the chain through its parent. Raises
+    `BadNTotalError`, `BadTargetError`."""
+    header = coin.header
+    # Protocol §3.1: BAD_N_TOTAL: "the number of coins counted on the chain through the parent (§6)"
+    if header.n_total != n_total:
+        raise BadNTotalError(expected=n_total, actual=header.n_total)
+    # Protocol §3.3: BAD_TARGET: "`BAD_TARGET` (§7)"
+    if header.target != target:
+        raise BadTargetError(expected=f"{target:064x}", actual=f"{header.target:064x}")
 
 
 def is_too_new(coin: Coin, now_ms: int, network: Network, *, limits: int = 1) -> bool:

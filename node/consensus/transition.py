@@ -177,9 +177,7 @@ def count_anchor(
     for coin in fresh:
         check_not_included(coin, branch)
         check_listed_time(coin, anchor.header.time, network)
-        # Protocol §5.2: FRESH_WRONG_PARENT: "its parent is the anchor's parent"
-        if coin.parent != anchor.parent:
-            raise FreshWrongParentError(expected=anchor.parent.hex(), actual=coin.parent.hex())
+        check_fresh_parent(coin, anchor)
         # Protocol §5.2: "Both pass §3.3 in full but for `STALE_PARENT` and `TIME_TOO_NEW`."
         check_coin_alone(coin, network)
         check_coin_in_context(coin, parent, network, tip_height=None, now_ms=None)
@@ -198,6 +196,13 @@ def count_anchor(
         for coin in uncles
     )
     return mints
+
+
+def check_fresh_parent(coin: Coin, anchor: Coin) -> None:
+    """Check what a fresh coin is bound to. Raises `FreshWrongParentError`."""
+    # Protocol §5.2: FRESH_WRONG_PARENT: "its parent is the anchor's parent"
+    if coin.parent != anchor.parent:
+        raise FreshWrongParentError(expected=anchor.parent.hex(), actual=coin.parent.hex())
 
 
 def check_header(

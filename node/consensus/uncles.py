@@ -44,7 +44,7 @@ def check_uncle(
     bound_to = bound_anchor(coin, branch)
     if bound_to is not None:
         # Protocol §5.2: "with 1 <= j <= W"
-        _check_window(age, 1, network)
+        check_window(age, 1, network)
         # Protocol §5.2: "Both pass §3.3 in full but for `STALE_PARENT` and `TIME_TOO_NEW`."
         check_coin_alone(coin, network)
         check_coin_in_context(coin, bound_to, network, tip_height=None, now_ms=None)
@@ -66,13 +66,10 @@ def check_uncle(
     if coin.height != parent.height + 1:
         raise BadHeightError(expected=parent.height + 1, actual=coin.height)
     # Protocol §5.2: "0 <= j <= W"
-    _check_window(age, 0, network)
+    check_window(age, 0, network)
     # Protocol §5.2: TIME_NOT_AFTER_PARENT: "u.time > p.time"
     check_time_after_parent(coin, parent.header.time)
-    # Protocol §5.2: UNCLE_HIGH_HASH: "u.id <= t(u.height)"
-    target = target_at(coin.height)
-    if target is None or int.from_bytes(coin.id, "big") > target:
-        raise UncleHighHashError(expected=f"at most {target or 0:064x}", actual=coin.id.hex())
+    check_uncle_hash(coin, target_at(coin.height) or 0)
     # Protocol §5.2: "Its own target is looked at for `HIGH_HASH` alone"
     check_coin_alone(coin, network)
     return stray_mint(coin, network)
@@ -115,7 +112,16 @@ def _is_losing_anchor(
     return target is not None and int.from_bytes(parent.id, "big") <= network.grade_target(target)
 
 
-def _check_window(age: int, youngest: int, network: Network) -> None:
+def check_uncle_hash(coin: Coin, target: int) -> None:
+    """Check an uncle's id against the target at its height. Raises `UncleHighHashError`."""
+    # Protocol §5.2: UNCLE_HIGH_HASH: "u.id <= t(u.height)"
+    if int.from_bytes(coin.id, "big") > target:
+        raise UncleHighHashError(expected=f"at most {target:064x}", actual=coin.id.hex())
+
+
+def check_window(age: int, youngest: int, network: Network) -> None:
+    """Check how many anchors after its height an uncle is listed. Raises
+    `UncleOutOfWindowError`."""
     # Protocol §5.2: UNCLE_OUT_OF_WINDOW: "if its parent would do but j would not"
     if not youngest <= age <= network.window:
         raise UncleOutOfWindowError(

@@ -8,8 +8,12 @@ lies or wastes time pays for it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TypeVar, TypeVarTuple
+
+import trio
 
 from unchained.node.chain.answers import Lacking
 from unchained.node.chain.queries import ChainQueries
@@ -99,6 +103,20 @@ class _NeededTransfers:
             return False
 
 
+@contextmanager
+def _put_off(patience: trio.CancelScope | None) -> Iterator[None]:
+    """Put off a scope's deadline by the time that the context lasts."""
+    if patience is None:
+        yield
+        return
+    left_s = patience.deadline - trio.current_time()
+    patience.deadline = math.inf
+    try:
+        yield
+    finally:
+        patience.deadline = trio.current_time() + left_s
+
+
 class Fetcher:
     """Asks for headers, bodies, coins, transfers and votes."""
 
@@ -165,13 +183,19 @@ class Fetcher:
         return self._check(peer, answers.read_votes, request, page)
 
     async def packages(
-        self, peer: PeerId, anchors: Anchors, others: Sequence[PeerId] = ()
+        self,
+        peer: PeerId,
+        anchors: Anchors,
+        others: Sequence[PeerId] = (),
+        *,
+        patience: trio.CancelScope | None = None,
     ) -> list[Package]:
         """Return anchors with all that they list, up to the first whose body the peer lacks.
 
         What the peer lacks of coins and transfers is asked of `others`. Of a body whose transfers
         have more bytes than a body may have (BODY_TOO_LARGE), only so many are fetched as show it.
-        Raises `FetchError`, also where there are more transfers than a body may list.
+        The deadline of `patience` is put off by what is done here: it is the peer's time. Raises
+        `FetchError`, also where there are more transfers than a body may list.
         """
         network = self._network
         if any(header.transfers.n > network.max_transfers for _, header in anchors):
@@ -181,7 +205,8 @@ class Fetcher:
             (coin, body) for (coin, _), body in zip(anchors[: len(bodies)], bodies, strict=True)
         ]
 
-        lacking = await self._queries.lacking(bodies)
+        with _put_off(patience):
+            lacking = await self._queries.lacking(bodies)
         ids = lacking.coins
         have: dict[CoinId, Coin] = {coin.id: coin for coin, _ in parts}
         needed = _NeededTransfers(bodies, lacking, network)

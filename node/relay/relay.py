@@ -282,7 +282,7 @@ class Relay:
         self._bodies += 1
         try:
             # Protocol §5.1: what has passed §5.2 is relayed, connected or not
-            outcome = await self._chain.submit_package(package, connected=False)
+            outcome = await self._chain.submit_package(package, connected=False, peer=source)
         except ProtocolError as error:
             # Protocol §5.1: nobody relays an anchor whose body has not passed §5.2
             self._rules[error.name] += 1

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Final
 
+import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.chain.chain_intake import split_fitting
 from unchained.node.chain.results import Package, ProvenAnchor
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.coins import passes_alone
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
-from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.coin import COIN_SIZE, Coin
+from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import (
     Anchors,
@@ -25,6 +28,7 @@ from unchained.node.relay.fetcher import (
 )
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.sync.body_plan import BodyPlan, DownloadBatch, cut
+from unchained.node.sync.proof_sample import HeaderProofs
 from unchained.node.transport.contract import PeerId
 
 SYNC_BATCH_ANCHORS: Final = 32
@@ -36,6 +40,8 @@ SYNC_BATCH_BYTES_MAX: Final = 8 << 20
 what bodies fetched ahead may take of memory."""
 SYNC_BATCHES_AHEAD: Final = 16
 """Batches fetched and verified ahead of the one to be connected."""
+SYNC_UNVERIFIED_BYTES_MAX: Final = 64 << 20
+"""Bytes of batches from all peers that wait to be verified, from which on no more are asked for."""
 PEER_BATCHES_FIRST: Final = 2
 PEER_BATCHES_MAX: Final = 6
 """Batches on their way from one peer at a time."""
@@ -53,6 +59,42 @@ class BranchTooLongError(FetchError):
     """A branch from below the tree has not won in as many anchors as there is room for."""
 
 
+class _Verified(msgspec.Struct, frozen=True):
+    """The anchors of a batch that have been verified; and where one of them breaks a rule before
+    its proofs need be looked at, that one and the rule: what follows it was not verified."""
+
+    anchors: list[ProvenAnchor]
+    broken: Package | None
+    error: ProtocolError | None
+
+
+class _Backlog:
+    """What has come and is not verified yet, of all peers together."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._fell = trio.Event()
+
+    @contextmanager
+    def holding(self, packages: Sequence[Package]) -> Iterator[None]:
+        """Count some packages while the context lasts."""
+        size = sum(
+            len(it.coins) * COIN_SIZE + sum(map(len, it.transfers.values())) for it in packages
+        )
+        self.bytes += size
+        try:
+            yield
+        finally:
+            self.bytes -= size
+            fell, self._fell = self._fell, trio.Event()
+            fell.set()
+
+    async def wait_for_room(self) -> None:
+        """Return when more may be asked for."""
+        while self.bytes >= SYNC_UNVERIFIED_BYTES_MAX:
+            await self._fell.wait()
+
+
 class Downloader:
     """Fetches the bodies of checked headers and submits them."""
 
@@ -61,12 +103,15 @@ class Downloader:
         chain: ChainService,
         fetcher: Fetcher,
         peers: PeerManager,
+        proofs: HeaderProofs,
         *,
         log: FilteringBoundLogger,
     ) -> None:
         self._chain = chain
         self._fetcher = fetcher
         self._peers = peers
+        self._proofs = proofs
+        self._backlog = _Backlog()
         self._log = log
         self.in_flight = 0
         self.bodies = 0
@@ -75,13 +120,20 @@ class Downloader:
     async def fetch(
         self, leader: PeerId, anchors: Anchors, trusted: Collection[CoinId] = ()
     ) -> None:
-        """Fetch and connect the bodies of anchors that follow one another.
+        """Fetch and connect the bodies of anchors that follow one another, once proofs of their
+        headers have been verified: of a few of all, of many so many as find a forged part.
 
         The proofs of `trusted` anchors and of what they list are taken as verified. Raises
-        `FetchError` when nobody delivers (`NotNowError` where somebody only did not in time), and
-        the `ProtocolError` that rules an anchor out; what has been connected by then stays.
+        `FetchError` when nobody delivers (`NotNowError` where somebody only did not in time),
+        `BadMixError` for a forged header, and the other `ProtocolError` that rules an anchor out;
+        what has been connected by then stays.
         """
-        run = _Run(self, leader, anchors, trusted)
+        headers = [coin for coin, _ in anchors if coin.id not in trusted]
+        await self._proofs.verify(leader, headers, self._proofs.sample())
+        below = await self._chain.queries.targets_through(
+            anchors[0][0].parent, self._chain.network.window
+        )
+        run = _Run(self, leader, anchors, trusted, below)
         await run.finish()
 
     def sources(self, leader: PeerId, top: int) -> list[PeerId]:
@@ -105,6 +157,7 @@ class _Run:
         leader: PeerId,
         anchors: Anchors,
         trusted: Collection[CoinId],
+        below: Mapping[int, int],
     ) -> None:
         batches = cut(
             anchors,
@@ -125,7 +178,11 @@ class _Run:
             hedge_s=SYNC_HEDGE_S,
         )
         self._sources = owner.sources(leader, anchors[-1][0].height)
-        self._ready: dict[int, list[ProvenAnchor]] = {}
+        self._targets = {**below, **{coin.height: coin.header.target for coin, _ in anchors}}
+        self._lines: dict[PeerId, trio.Lock] = {}
+        """Whose batch is being verified: a peer's one after the other."""
+        self._forgers: set[PeerId] = set()
+        self._ready: dict[int, _Verified] = {}
         self._changed = trio.Event()
         self._error: Exception | None = None
         self._is_late = False
@@ -147,6 +204,8 @@ class _Run:
     async def _work(self, peer: PeerId, nursery: trio.Nursery) -> None:
         """Ask one peer for batches, one at a time; several of these run for each peer."""
         while not self._plan.is_done:
+            # Before a peer is asked: it does not pay for the time that we take.
+            await self._owner._backlog.wait_for_room()
             if self._plan.is_stuck(self._sources):
                 kind = NotNowError if self._is_late else NotServedByPeerError
                 self._error = kind(self._leader, "nobody delivers its bodies")
@@ -166,10 +225,11 @@ class _Run:
 
     async def _take(self, peer: PeerId, batch: DownloadBatch, packages: list[Package]) -> None:
         """Verify what a peer was the first to deliver."""
-        anchors = await self._verify(peer, packages)
-        if anchors is not None:
+        with self._owner._backlog.holding(packages):
+            verified = await self._verify(peer, packages)
+        if verified is not None:
             self._plan.delivered(batch, peer)
-            self._ready[batch.number] = anchors
+            self._ready[batch.number] = verified
         else:
             self._plan.failed(batch, peer)
         self._wake()
@@ -179,8 +239,8 @@ class _Run:
         owner = self._owner
         owner.in_flight += 1
         try:
-            with trio.move_on_after(SYNC_STALL_S):
-                packages = await owner._fetcher.packages(peer, batch.headers)
+            with trio.move_on_after(SYNC_STALL_S) as patience:
+                packages = await owner._fetcher.packages(peer, batch.headers, patience=patience)
                 return packages if len(packages) == len(batch.headers) else None
             self._is_late = True
             owner._peers.reputation.penalize(peer, Penalty.COST, "stalled", ms=STALL_PRICE_MS)
@@ -191,48 +251,57 @@ class _Run:
             owner.in_flight -= 1
         return None
 
-    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> list[ProvenAnchor] | None:
+    async def _verify(self, peer: PeerId, packages: Sequence[Package]) -> _Verified | None:
         """Verify the proofs of a batch, and its transfers' signatures; who gave a forged proof
         pays for it, and None is returned."""
+        owner = self._owner
+        # Protocol §5.2: "all cheap checks before any Argon2"
+        fitting, error = split_fitting(packages, self._targets, owner._chain.network)
         coins: dict[CoinId, Coin] = {}
-        for package in packages:
+        for package in fitting:
             own = {package.anchor.id: package.anchor, **package.coins}
             if package.anchor.id in self._trusted:
-                self._owner.proofs_skipped += len(own)
+                owner.proofs_skipped += len(own)
             else:
-                # Protocol §5.2: all cheap checks before any Argon2; what fails them is refused when
-                # it is submitted
-                coins.update(
-                    (coin_id, coin)
-                    for coin_id, coin in own.items()
-                    if passes_alone(coin, self._owner._chain.network)
+                if owner._proofs.is_proven(package.anchor.id):
+                    del own[package.anchor.id]
+                coins.update(own)
+        async with self._lines.setdefault(peer, trio.Lock()):
+            # What else has come from a forger is not worth a look.
+            if peer in self._forgers:
+                return None
+            try:
+                await owner._chain.verify_mixes(list(coins.values()), peer)
+            except BadMixError as forged:
+                self._forgers.add(peer)
+                owner._peers.reputation.penalize(
+                    peer, decision_on(forged).served, f"batch: {forged}"
                 )
-        try:
-            if coins:
-                await self._owner._chain.verify_mixes(list(coins.values()))
-        except BadMixError as error:
-            self._owner._peers.reputation.penalize(
-                peer, decision_on(error).served, f"batch: {error}"
-            )
-            return None
-        await self._owner._chain.validate_transfers(
-            {wid: raw for package in packages for wid, raw in package.transfers.items()}
+                return None
+        await owner._chain.validate_transfers(
+            {wid: raw for package in fitting for wid, raw in package.transfers.items()}
         )
-        return [ProvenAnchor(package) for package in packages]
+        broken = packages[len(fitting)] if error is not None else None
+        return _Verified([ProvenAnchor(package) for package in fitting], broken, error)
 
     async def _connect(self, all_of_it: trio.CancelScope) -> None:
         chain = self._owner._chain
         for number in range(self._count):
             while number not in self._ready:
                 await self._changed.wait()
-            anchors = self._ready.pop(number)
-            outcome = await chain.submit_batch(anchors)
-            if outcome.error is not None or outcome.is_full:
+            verified = self._ready.pop(number)
+            outcome = await chain.submit_batch(verified.anchors)
+            error = outcome.error
+            if error is None and verified.broken is not None:
+                # By the ordinary way it is ruled out for good, by the rule that it breaks first.
+                _, error = await chain.submit_chain([verified.broken])
+                error = error or verified.error
+            if error is not None or outcome.is_full:
                 too_long = BranchTooLongError(self._leader, "too long to be weighed")
-                self._error = outcome.error or too_long
+                self._error = error or too_long
                 all_of_it.cancel()
                 return
-            self._owner.bodies += len(anchors)
+            self._owner.bodies += len(verified.anchors)
             self._plan.took_in(number)
             self._wake()
         # A peer that is still being asked was too slow.

@@ -194,7 +194,7 @@ class _Comparison:
             for coin, _ in page:
                 scan.add(coin.id, coin.height, anchor_work(coin.header.target, chain.network))
             # Protocol §11: "proofs of headers drawn by work verified"
-            await self._proofs.verify([coin for coin, _ in page], sample)
+            await self._proofs.verify(scan.peer, [coin for coin, _ in page], sample)
             if self.scans:
                 scan.gain = (await walk.weigh()).gain
                 if scan.gain > max(done.gain for done in self.scans):

@@ -13,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.service import ChainService
-from unchained.node.consensus.errors import TimeTooNewError
+from unchained.node.consensus.errors import BadMixError, TimeTooNewError
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
@@ -378,6 +378,9 @@ class LongSync:
         refused: ProtocolError | None = None
         try:
             await self._downloader.fetch(peer, anchors, trusted)
+        except BadMixError:
+            # A header's: nothing was fetched, and it need not be the lowest of them.
+            raise
         except ProtocolError as error:
             refused = error
         sound = await self._count_sound([coin.id for coin, _ in anchors])

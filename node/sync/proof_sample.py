@@ -75,10 +75,14 @@ class HeaderProofs:
         """Return a sample of a chain, nothing drawn yet."""
         return ProofSample(self._chain.network, self._rng)
 
-    async def verify(self, page: Sequence[Coin], sample: ProofSample) -> None:
-        """Verify proofs of the next anchors of a chain. Raises `BadMixError`."""
+    def is_proven(self, anchor_id: CoinId) -> bool:
+        """Return whether an anchor's proof has been verified here, and that is remembered."""
+        return anchor_id in self._proven
+
+    async def verify(self, peer: str, page: Sequence[Coin], sample: ProofSample) -> None:
+        """Verify proofs of the next anchors of a chain that a peer shows. Raises `BadMixError`."""
         drawn = sample.draw(page)
-        await self._chain.verify_mixes([coin for coin in drawn if coin.id not in self._proven])
+        await self._chain.verify_mixes([it for it in drawn if it.id not in self._proven], peer)
         for coin in drawn:
             self._proven[coin.id] = None
             self._proven.move_to_end(coin.id)

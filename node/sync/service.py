@@ -28,7 +28,6 @@ from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import (
-    Anchors,
     Fetcher,
     FetchError,
     NotNowError,
@@ -126,7 +125,7 @@ class SyncService:
         self._clock = clock
         self._log = log
         self._proofs = HeaderProofs(chain, rng)
-        self._downloader = Downloader(chain, fetcher, peers, log=log)
+        self._downloader = Downloader(chain, fetcher, peers, self._proofs, log=log)
         self._votes = Votes(chain, fetcher, penalizer=peers.reputation, follower=self, log=log)
         self.synced: Watch[bool] = Watch(settings.alone_s is not None and not peers.knows_others)
         """False while the node is behind, or does not know yet whether it is."""
@@ -411,7 +410,7 @@ class SyncService:
                 weight.is_deep or (len(held) >= LONG_SYNC_ANCHORS and not walk.at_end)
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
-                await self._verify_sample(held)
+                await self._proofs.verify(peer, [coin for coin, _ in held], self._proofs.sample())
                 self._note_ahead(peer)
                 with self._being_behind():
                     failure = await self._long_sync.run(peer)
@@ -427,8 +426,6 @@ class SyncService:
                 continue
             # Protocol §11: "is stored, and its bodies and votes are asked for"
             asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
-            if asked and (weight.depth > window or len(asked) > window):
-                await self._verify_sample(asked)
             if len(asked) > 2 * window and weight.gain > 0:
                 self._note_ahead(peer)
                 with self._being_behind():
@@ -448,10 +445,6 @@ class SyncService:
     def _note_ahead(self, peer: PeerId) -> None:
         if (state := self._states.get(peer)) is not None:
             state.is_ahead = True
-
-    async def _verify_sample(self, anchors: Anchors) -> None:
-        """Verify some of the proofs of what has to be paid for with work. Raises `BadMixError`."""
-        await self._proofs.verify([coin for coin, _ in anchors], self._proofs.sample())
 
     def _is_refused(self, fork_height: int) -> bool:
         refused = self._chain.status.value.refused

@@ -14,6 +14,7 @@ from unchained.node.chain.anchor_reads import (
     locator,
     locator_heights,
     main_weight,
+    targets_through,
     votes_since,
 )
 from unchained.node.chain.core import ChainCore
@@ -81,6 +82,28 @@ def test_headers_begin_above_the_first_anchor_of_a_locator_that_is_known() -> No
     assert base is not None
     assert (base.context.height, base.fork_height) == (7, 7)
     assert standings == ["main", None]
+
+
+def test_targets_are_those_of_an_anchor_and_of_those_before_it() -> None:
+    old = OldBranch()
+    old.feed(old.branch)
+    view = old.core.view
+    targets = {step.height: step.coin.header.target for step in old.branch}
+    assert targets_through(view, old.branch[-1].id, 3) == {at: targets[at] for at in (4, 5, 6)}
+    main = {step.height: step.coin.header.target for step in old.main[-1].chain()}
+    assert targets_through(view, old.main[-1].id, 100) == main
+    assert len(set(main.values())) > 5
+    assert targets_through(view, CoinId(bytes(32)), 3) == {}
+
+
+def test_targets_below_the_tree_are_those_of_the_main_chain() -> None:
+    chain = WalletChain()
+    chain.grow(chain.core.network.max_reorg + 5, chain._nobody)
+    view = chain.core.view
+    anchor_id = view.archive.main_id(3)
+    assert anchor_id is not None
+    assert view.tree.get(anchor_id) is None
+    assert targets_through(view, anchor_id, 2) == dict.fromkeys((2, 3), REG.target0)
 
 
 # Protocol §11: of which anchors of old branches bodies and votes are asked for

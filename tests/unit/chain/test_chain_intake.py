@@ -23,6 +23,7 @@ from unchained.node.chain.results import (
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import BadMixError, ProtocolError, StaleParentError
+from unchained.node.consensus.params import REG
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
 
@@ -110,9 +111,9 @@ class Recorder:
 
     # The verifier
 
-    async def find_forged(self, coins: Sequence[Coin]) -> set[CoinId]:
+    async def find_forged(self, coins: Sequence[Coin]) -> CoinId | None:
         self.done.append(("find forged", [coin.id for coin in coins]))
-        return {coin.id for coin in coins if coin.id in self.forged}
+        return next((coin.id for coin in coins if coin.id in self.forged), None)
 
     async def verify_mixes(self, coins: Sequence[Coin]) -> None:
         self.done.append(("verify", [coin.id for coin in coins]))
@@ -138,6 +139,7 @@ class Recorder:
 def intake_of(recorder: Recorder) -> ChainIntake:
     single = cast("chain_intake.SingleIntake", recorder)
     return ChainIntake(
+        REG,
         cast("ChainWriter", recorder),
         cast("Verifier", recorder),
         single,
@@ -242,3 +244,16 @@ async def test_an_anchor_that_lists_a_forged_coin_is_submitted_with_its_own_coin
         ("single", bad.id),
         ("package", bad.id),
     ]
+
+
+async def test_no_proof_is_looked_at_from_an_anchor_on_that_lists_what_is_out_of_place() -> None:
+    (good,) = chain_of(1)
+    bad = FORGE.anchor(good, [FORGE.coin(good), FORGE.coin(FORGE.genesis)])
+    beyond = FORGE.anchor(bad, [FORGE.coin(bad)])
+    recorder = Recorder()
+    packages = [anchor.package() for anchor in (good, bad, beyond)]
+    await intake_of(recorder).submit(packages, ())
+    assert recorder.done[0] == ("find forged", [good.id, *good.body.fresh])
+    # By the ordinary way the chain says which rule it breaks first.
+    assert recorder.done[-1] == ("package", bad.id)
+    assert ("coin", beyond.id, 7_000_000) not in recorder.done

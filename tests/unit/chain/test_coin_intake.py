@@ -16,6 +16,7 @@ from tests.framework.forge import Forge
 from unchained.node.chain import held_coins
 from unchained.node.chain.coin_intake import CoinIntake
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.proof_places import ProofPlaces
 from unchained.node.chain.results import Held, NeedsProof, Outcome, ProvenCoin
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
@@ -62,6 +63,7 @@ class Chain:
         """Coins that break another rule."""
         self.forged: set[CoinId] = set()
         self.verified: list[CoinId] = []
+        self.places = ProofPlaces()
         self.in_verification: Counter[str] = Counter()
         self.gates: dict[CoinId, trio.Event] = {}
         """Coins whose verification a test ends."""
@@ -96,7 +98,10 @@ class Chain:
     def is_awaited(self, anchor_id: CoinId) -> bool:
         return anchor_id not in self.parents
 
-    async def verify_mixes(self, coins: Sequence[Coin]) -> None:
+    async def verify_mixes(
+        self, coins: Sequence[Coin], peer: str = "", *, has_place: bool = False
+    ) -> None:
+        assert has_place
         (coin,) = coins
         self.verified.append(coin.id)
         if coin.id in self.gates:
@@ -223,7 +228,7 @@ async def test_two_coins_of_a_peer_are_in_verification_at_a_time() -> None:
         for coin in (*coins[3:], own, *others):
             await pass_on(coin)
         assert len(chain.taken) == 9
-        assert not bench.intake._places
+        assert not bench.chain.places._places
 
 
 async def test_what_is_held_of_a_peer_goes_when_it_forges_a_mix() -> None:
@@ -241,7 +246,7 @@ async def test_what_is_held_of_a_peer_goes_when_it_forges_a_mix() -> None:
         with pytest.raises(BadMixError):
             await bench.intake.submit(forged, sender=peer)
         assert (bench.intake.orphans, bench.intake.early) == (1, 0)
-        assert not bench.intake._places
+        assert not bench.chain.places._places
         # It may be handed in again: nobody has it in hand any more.
         with pytest.raises(BadMixError):
             await bench.intake.submit(forged)

@@ -9,7 +9,8 @@ from tests.framework.forge import Forge
 from tests.unit.chain.test_held_coins import Peer
 from unchained.node.chain import released_coins
 from unchained.node.chain.held_coins import HeldCoin
-from unchained.node.chain.released_coins import PROOFS_PER_PEER, ReleasedCoins
+from unchained.node.chain.proof_places import PROOFS_PER_PEER
+from unchained.node.chain.released_coins import ReleasedCoins
 
 
 class Intake:

@@ -11,7 +11,8 @@ import trio.testing
 from tests.framework.forge import Forge
 from unchained.node.chain import released_coins
 from unchained.node.chain.held_coins import HeldCoin
-from unchained.node.chain.released_coins import PROOFS_PER_PEER, ReleasedCoins
+from unchained.node.chain.proof_places import PROOFS_PER_PEER
+from unchained.node.chain.released_coins import ReleasedCoins
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 

@@ -18,7 +18,6 @@ from unchained.node.consensus.coins import (
     is_anchor_grade,
     is_too_new,
     parse_coin,
-    passes_alone,
 )
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.params import MAIN, REG
@@ -236,12 +235,6 @@ def test_below_what_can_be_voted_for_the_height_is_looked_at_first(
     ):
         coin = forge.coin(parent, height=height)
         assert rule_broken(lambda coin=coin: check_parent(coin, known, REG)) == rule
-
-
-def test_what_fails_alone_is_not_worth_a_proof(forge: Forge, parent: Forged) -> None:
-    assert passes_alone(forge.coin(parent), REG)
-    assert not passes_alone(forge.coin(parent, version=2), REG)
-    assert not passes_alone(forge.coin(parent), MAIN)
 
 
 def test_how_far_ahead_a_coin_is(forge: Forge, parent: Forged) -> None:

@@ -94,6 +94,28 @@ async def test_of_a_body_that_is_too_large_no_more_is_fetched_than_shows_it(here
     assert peer.penalties == []
 
 
+class SlowChain(FakePeer):
+    """The chain is busy for a minute, whatever it is asked; the peer takes its time as well."""
+
+    async def lacking(self, bodies: list[Body]) -> Lacking:
+        await trio.sleep(60)
+        return await super().lacking(bodies)
+
+    async def ask(self, exchange: Exchange[Any], peer: PeerId, request: Any) -> Any:
+        await trio.sleep(4)
+        return await super().ask(exchange, peer, request)
+
+
+@pytest.mark.parametrize("within_s", [6, 10])
+async def test_a_peer_does_not_pay_for_the_time_that_we_take(within_s: float) -> None:
+    body = listing(next(iter(BY_WID)))
+    peer = SlowChain(body)
+    with trio.move_on_after(within_s) as patience:
+        await fetcher_of(peer).packages(PEER, [anchor_of(body)], patience=patience)
+    assert trio.current_time() == 60 + min(within_s, 8)
+    assert patience.cancelled_caught == (within_s < 8)
+
+
 async def test_nothing_is_fetched_where_what_is_here_is_too_much() -> None:
     body = listing(*BY_WID)
     peer = FakePeer(body, A_FULL_BODY + 1)

@@ -89,7 +89,7 @@ class CountingChain:
     def __init__(self) -> None:
         self.verified: list[CoinId] = []
 
-    async def verify_mixes(self, coins: Sequence[Coin]) -> None:
+    async def verify_mixes(self, coins: Sequence[Coin], peer: str = "") -> None:
         self.verified += [coin.id for coin in coins]
 
 
@@ -98,6 +98,6 @@ async def test_a_chain_that_is_offered_again_costs_no_more_than_its_length() -> 
     proofs = HeaderProofs(cast("ChainService", chain), random.Random(1))
     page = [coin(height) for height in range(300)]
     for _ in range(50):
-        await proofs.verify(page, proofs.sample())
+        await proofs.verify("peer", page, proofs.sample())
     assert len(chain.verified) == len(set(chain.verified))
     assert set(chain.verified) <= {coin.id for coin in page}
