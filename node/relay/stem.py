@@ -32,6 +32,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.relay.message_price import message_price_ms
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.relay.stem_queue import StemQueue
 from unchained.node.transport.contract import NotRunningError, PeerId, RequestError, Transport
@@ -54,8 +55,6 @@ HELD_MAX: Final = 512
 """Transfers under way through here, at a time: the next is gossiped at once."""
 HELD_OF_PEER_MAX: Final = 64
 """Of those, transfers that came from one peer."""
-SIGNATURE_PRICE_MS: Final = 0.5
-"""Price of a transfer that is refused."""
 AGAIN_MS: Final = 300_000
 """After a restart, what had entered the mempool in its last so many ms is handed on again: who
 knows it lets it be, and nobody can tell what of it was under way."""
@@ -212,11 +211,15 @@ class StemRouter:
         """Take in what waits from a peer, in order: what builds on another comes after it."""
         while (raw := self._queue.first(peer)) is not None:
             try:
-                await self._take(raw, _Held(wid_of(raw), raw, peer))
+                taken = await self._take(raw, _Held(wid_of(raw), raw, peer))
+                if taken is not Outcome.ACCEPTED:
+                    self._peers.reputation.charge_excess(
+                        peer, "stem: of no use", message_price_ms(len(raw))
+                    )
             except (ProtocolError, PolicyError) as error:
                 penalty = decision_on(error).alone
                 self._peers.reputation.penalize(
-                    peer, penalty, f"stem: {error}", ms=SIGNATURE_PRICE_MS
+                    peer, penalty, f"stem: {error}", ms=message_price_ms(len(raw), error)
                 )
                 if penalty is Penalty.BAN:
                     self._queue.forget_rest(peer)

@@ -22,6 +22,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.relay import stem
+from unchained.node.relay.message_price import DECODING_PRICE_MS_PER_KIB, message_price_ms
 from unchained.node.relay.stem import (
     EMBARGO_MIN_S,
     EMBARGO_MORE_S,
@@ -122,6 +123,8 @@ class FakePeers:
         self.inbound: list[PeerId] = []
         self.reputation = self
         self.penalties: list[tuple[PeerId, Penalty]] = []
+        self.prices: list[float] = []
+        """Of what was of no use, whether it broke a rule or not."""
 
     def greeted(self) -> list[PeerId]:
         return [*self.outbound, *self.inbound]
@@ -131,6 +134,10 @@ class FakePeers:
 
     def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
         self.penalties.append((peer, penalty))
+        self.prices.append(ms)
+
+    def charge_excess(self, _peer: PeerId, _why: str, ms: float) -> None:
+        self.prices.append(ms)
 
 
 class Bench:
@@ -367,6 +374,17 @@ async def test_a_peer_pays_for_what_is_wrong_and_learns_nothing(bench: Bench) ->
         await bench.make(b"bad own")
     assert bench.stem.statistics().held == 0
     assert bench.asked == bench.published == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_a_peer_pays_for_length_as_in_gossip_also_for_what_is_known(bench: Bench) -> None:
+    long = b"long".ljust(64 << 10)
+    await bench.serve("caller", long)
+    assert bench.peers.prices == []
+    await bench.serve("caller", long)
+    await bench.serve("caller", b"early".ljust(64 << 10))
+    assert bench.peers.prices == [message_price_ms(len(long))] * 2
+    assert bench.peers.prices[0] > 64 * DECODING_PRICE_MS_PER_KIB
 
 
 @pytest.mark.usefixtures("_never_fluffs")
