@@ -7,7 +7,7 @@ import inspect
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import settings
@@ -77,6 +77,25 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     names = inspect.signature(body).parameters
     run_body(**{name: pyfuncitem.funcargs[name] for name in names})
     return True
+
+
+SAID: Final = "said"
+"""Property of a test: a line for whoever runs it."""
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Take a line that is shown when all tests have run, also of a test that has passed."""
+    return lambda line: record_property(SAID, line)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have said."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, line in report.user_properties:
+                if name == SAID:
+                    terminalreporter.write_line(str(line))
 
 
 @pytest.fixture

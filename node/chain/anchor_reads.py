@@ -373,27 +373,21 @@ def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict
 
 def anchors_above(
     view: ChainView, known: Sequence[CoinId], tip_id: CoinId, limit: int
-) -> list[tuple[Coin, Body | None]] | None:
+) -> list[int | tuple[Coin, Body]] | None:
     """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the first
-    of `known` that is on it: at most `limit`. None if there is no such tip. The bodies of those
-    below the tree are left to who asks: they are in the store, and to read them takes long."""
+    of `known` that is on it: at most `limit`. None if there is no such tip. Those below the tree
+    are left to who asks, by their heights: they are in the store, and to read them takes long."""
     tip = view.tree.get(tip_id)
     if tip is None or tip.status is not AnchorStatus.COUNTS:
         return None
     fork = view.tree.fork_point(tip)
     path = view.tree.path(fork, tip)
     start = _start_height(view, known, {node.id: node for node in path}, fork.height)
-    found: list[tuple[Coin, Body | None]] = []
+    found: list[int | tuple[Coin, Body]] = []
     for height in range(start + 1, min(tip.height, start + limit) + 1):
         above = height - fork.height
         node = path[above - 1] if above > 0 else view.tree.main_at(height)
-        if node is not None:
-            found.append((node.coin, node.validated.body))
-            continue
-        coin = view.archive.main_anchor(height)
-        if coin is None:
-            break
-        found.append((coin, None))
+        found.append(height if node is None else (node.coin, node.validated.body))
     return found
 
 

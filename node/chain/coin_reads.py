@@ -6,6 +6,7 @@ Pure functions of a `ChainView`, or of a store; `LiveQueries` runs them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
 
 from unchained.node.chain.anchor_reads import votes_since
 from unchained.node.chain.answers import (
@@ -20,7 +21,7 @@ from unchained.node.chain.answers import (
     WaitingSpend,
     WaitingTransfer,
 )
-from unchained.node.chain.mempool.mempool import Mempool, PoolEntry
+from unchained.node.chain.mempool.mempool import SHOWN_TO_NOBODY, Mempool, PoolEntry
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.policy import CAPACITY, EXPIRY_MS
@@ -81,9 +82,15 @@ def coin_fates(view: ChainView, ids: Iterable[CoinId]) -> CoinFates:
     return CoinFates(view.tree.tip.height, found)
 
 
-def lacking(store: Getter, bodies: Sequence[Body], most_bytes: int) -> Lacking:
+def lacking(
+    store: Getter,
+    bodies: Sequence[Body],
+    most_bytes: int,
+    unseen: AbstractSet[Wid] = frozenset(),
+) -> Lacking:
     """Return what bodies list and a store does not have; of a body whose transfers that are there
-    are too large, no more of them than show it. `most_bytes`: those of a body."""
+    are too large, no more of them than show it. `most_bytes`: those of a body. What is `unseen` is
+    as if the store did not have it."""
     listed = list(dict.fromkeys(id_ for body in bodies for id_ in (*body.fresh, *body.uncles)))
     found = schema.COIN.get_many(store, listed)
     coins = [CoinId(id_) for id_, raw in zip(listed, found, strict=True) if raw is None]
@@ -92,7 +99,7 @@ def lacking(store: Getter, bodies: Sequence[Body], most_bytes: int) -> Lacking:
         size = 0
         for wid in map(Wid, body.transfers):
             if wid not in lengths:
-                raw = schema.TRANSFER.get(store, wid)
+                raw = None if wid in unseen else schema.TRANSFER.get(store, wid)
                 lengths[wid] = None if raw is None else len(raw)
             size += lengths[wid] or 0
             # Protocol §5.2: BODY_TOO_LARGE is said "as soon as those that are there do"
@@ -128,14 +135,21 @@ def transfers(view: ChainView, wids: Iterable[Wid], most_bytes: int) -> list[byt
     first as have `most_bytes` together, one at least."""
     found: list[bytes] = []
     size = 0
+    unseen = view.waiting.mempool.unseen_by(SHOWN_TO_NOBODY)
     for wid in wids:
-        is_hidden = wid in view.waiting.mempool.hidden
-        raw = b"" if is_hidden else transfer_bytes(view, wid) or b""
+        raw = b"" if wid in unseen else transfer_bytes(view, wid) or b""
         if found and size + len(raw) > most_bytes:
             break
         size += len(raw)
         found.append(raw)
     return found
+
+
+def unseen_of(view: ChainView, wids: Iterable[Wid]) -> set[Wid]:
+    """Return those of some transfers of which peers are not to learn that they are here, or that
+    are not here any more."""
+    unseen = view.waiting.mempool.unseen_by(SHOWN_TO_NOBODY)
+    return {wid for wid in wids if wid in unseen or encoded_length(view, wid) is None}
 
 
 def transfer_named(view: ChainView, transfer_id: bytes) -> bytes | None:

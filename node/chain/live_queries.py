@@ -74,7 +74,20 @@ class LiveQueries:
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
         most = self._network.max_body_size
-        return await self._runner.run(coin_reads.lacking, self._store, bodies, most)
+        unseen: set[Wid] = set()
+        while True:
+            found = await self._runner.run(
+                coin_reads.lacking, self._store, bodies, most, frozenset(unseen)
+            )
+            # Only the writer knows what is hidden: and had it left since, it would be on disk yet.
+            if not found.lengths:
+                return found
+            here = list(found.lengths)
+            hidden = await self._reader.read(partial(coin_reads.unseen_of, wids=here))
+            if not hidden:
+                return found
+            # Without these more of a body may have to be looked at.
+            unseen |= hidden
 
     # The main chain and its branches
 
@@ -130,7 +143,7 @@ class LiveQueries:
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> list[tuple[Coin, Body | None]] | None:
+    ) -> list[int | tuple[Coin, Body]] | None:
         return await self._reader.read(
             partial(anchor_reads.anchors_above, known=known, tip_id=tip_id, limit=limit)
         )

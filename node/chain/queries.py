@@ -57,8 +57,9 @@ class ChainQueries(Protocol):
         asked for (Protocol §11)."""
 
     async def lacking(self, bodies: Sequence[Body]) -> Lacking:
-        """Return what bodies list and is not on disk: of the store alone, without the writer. What
-        a long sync took in a moment ago may be among it."""
+        """Return what bodies list and is not on disk, or is hidden from peers: they are asked for
+        it, and must not be able to tell the one from the other. The writer is asked only where some
+        transfer is on disk. What a long sync took in a moment ago may be among it."""
 
     # The main chain and its branches
 
@@ -110,10 +111,10 @@ class ChainQueries(Protocol):
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> list[tuple[Coin, Body | None]] | None:
+    ) -> list[int | tuple[Coin, Body]] | None:
         """Return the anchors of the chain that ends in a tip of the tree, lowest first, above the
-        first of `known` that is on it: at most `limit`. None if there is no such tip. Bodies of
-        anchors below the tree are left out."""
+        first of `known` that is on it: at most `limit`. None if there is no such tip. Of anchors
+        below the tree, which are the main chain's, the heights."""
 
     async def bodies(self, ids: Sequence[CoinId], most_bytes: int) -> list[bytes]:
         """Return the encoded bodies of anchors that count, empty bytes for others: as many of the

@@ -33,23 +33,27 @@ asked for longest ago goes first."""
 
 
 IDS_BURST: Final = 1 << 17
-"""Ids of bodies that are hashed for one asker at once, for headers that are not at hand."""
+"""Ids of bodies that are hashed for one asker at once."""
 IDS_PER_S: Final = 100_000.0
 """The same per second: some fifth of a core."""
 IDS_AT_A_TIME: Final = 1 << 14
 """After so many the next asker has his turn: some 30 ms."""
 _HEADER_IDS: Final = 8
-"""What a header costs beside the ids of its body, in ids."""
+"""What a header costs beside the ids of its body, in ids: one that is at hand as well."""
 
 
 class HeaderSource:
     """Gives headers from a locator on. `runner` has one thread: what is kept is its alone. Askers
-    take turns at it, and whoever has most of them made anew waits."""
+    take turns at it, and whoever asks for most of them waits. At `writer_places` they take turns
+    with whoever else wants something of the chain's writer."""
 
-    def __init__(self, queries: ChainQueries, store: KeyValueStore, runner: Runner) -> None:
+    def __init__(
+        self, queries: ChainQueries, store: KeyValueStore, runner: Runner, writer_places: Turns
+    ) -> None:
         self._queries = queries
         self._store = store
         self._runner = runner
+        self._writer_places = writer_places
         self._kept: OrderedDict[CoinId, AnchorHeader] = OrderedDict()
         self._turns = Turns(1)
         self._hashed = KeyedTokenBuckets(IDS_BURST, IDS_PER_S)
@@ -67,7 +71,8 @@ class HeaderSource:
             page = _Page()
             await self._in_turn(asker, page, partial(self._begin, snapshot, page, known, tip_id))
             if page.anchors is None and tip_id is not None:
-                page.anchors = await self._queries.anchors_above(known, tip_id, limit)
+                async with self._writer_places.turn(asker):
+                    page.anchors = await self._queries.anchors_above(known, tip_id, limit)
             if page.anchors is None:
                 return None
             page.left = min(limit, len(page.anchors))
@@ -110,29 +115,26 @@ class HeaderSource:
             page.left -= 1
 
     def _header(
-        self, store: Getter, page: _Page, anchor: int | tuple[Coin, Body | None]
+        self, store: Getter, page: _Page, anchor: int | tuple[Coin, Body]
     ) -> AnchorHeader | None:
         """Return the header of an anchor, of the main chain by its height; None if it or its body
         is not there."""
-        if isinstance(anchor, int):
-            anchor_id = schema.HEIGHT.get(store, anchor)
-            coin, body = None, None
-        else:
-            coin, body = anchor
-            anchor_id = coin.id
+        page.owed += _HEADER_IDS
+        anchor_id = schema.HEIGHT.get(store, anchor) if isinstance(anchor, int) else anchor[0].id
         if anchor_id is None:
             return None
         header = self._kept.get(anchor_id)
         if header is not None:
             self._kept.move_to_end(anchor_id)
             return header
-        if body is None:
+        if isinstance(anchor, int):
             record = schema.ANCHOR.get(store, anchor_id)
             if record is None or not record.body:
                 return None
             coin, body = Coin.from_bytes(record.coin), Body.from_bytes(record.body)
-        assert coin is not None, "it comes with its body"
-        page.owed += _HEADER_IDS + len(body.fresh) + len(body.uncles) + len(body.transfers)
+        else:
+            coin, body = anchor
+        page.owed += len(body.fresh) + len(body.uncles) + len(body.transfers)
         header = self._kept[anchor_id] = AnchorHeader.of(coin, body)
         if len(self._kept) > HEADERS_KEPT:
             self._kept.popitem(last=False)
@@ -144,7 +146,7 @@ class _Page:
     branch, how many are left, and what has not been charged yet."""
 
     def __init__(self) -> None:
-        self.anchors: Sequence[int | tuple[Coin, Body | None]] | None = None
+        self.anchors: Sequence[int | tuple[Coin, Body]] | None = None
         self.found: list[AnchorHeader] = []
         self.left = 0
         self.owed = 0

@@ -10,6 +10,7 @@ from typing import Final, cast
 
 import msgspec
 
+from unchained.node.base.runner import Runner
 from unchained.node.base.turns import Turns
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.exchanges import Exchanges
@@ -31,20 +32,25 @@ from unchained.node.wire.messages import (
     VotesPage,
     VotesRequest,
 )
+from unchained.storage.kv import KeyValueStore
 
 SERVED_AT_A_TIME: Final = 2
 """Questions of peers that wait for the chain's writer: further ones wait here, peers in turns, so
 that what the node itself wants of its chain never waits behind them, nor one peer behind another.
-Headers have places of their own."""
+Headers of the main chain do without the writer."""
 ANSWER_BYTES: Final = 2 << 20
 """Bytes after which an answer of bodies or transfers is cut: the asker asks on."""
 
 
-def serve_chain(chain: ChainService, headers_of: HeaderSource, exchanges: Exchanges) -> None:
-    """Let a transport answer requests for the chain. Called before it runs."""
+def serve_chain(
+    chain: ChainService, store: KeyValueStore, runner: Runner, exchanges: Exchanges
+) -> None:
+    """Let a transport answer requests for the chain. Called before it runs. `runner` is one thread,
+    which reads headers of the chain's store."""
 
     queries = chain.queries
     places = Turns(SERVED_AT_A_TIME)
+    headers_of = HeaderSource(queries, store, runner, places)
 
     async def headers(peer: PeerId, request: HeadersRequest) -> Headers | None:
         tip = None if request.tip == OWN_TIP else CoinId(request.tip)

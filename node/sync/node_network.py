@@ -17,7 +17,7 @@ from structlog.typing import FilteringBoundLogger
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
 from unchained.node.base.runner import Runner
-from unchained.node.base.services import ServiceRun
+from unchained.node.base.services import ServiceEndedError, ServiceRun
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.peers.dialler import PeerSettings
@@ -26,7 +26,6 @@ from unchained.node.peers.outer_address import OuterAddress
 from unchained.node.peers.peer_statistics import PeerStatistics
 from unchained.node.peers.seeds import Resolver
 from unchained.node.relay.fetcher import Fetcher
-from unchained.node.relay.header_source import HeaderSource
 from unchained.node.relay.relay import Relay, RelayStatistics
 from unchained.node.relay.serve_chain import serve_chain
 from unchained.node.relay.stem import StemRouter, StemStatistics
@@ -86,8 +85,7 @@ class NodeNetwork:
             resolver=resolver,
         )
         transport.observe(OuterAddress(transport, peer_settings.groups, log).note)
-        headers = HeaderSource(chain.queries, store, writer)
-        serve_chain(chain, headers, self.peers.exchanges)
+        serve_chain(chain, store, writer, self.peers.exchanges)
         fetcher = Fetcher(chain.network, chain.queries, self.peers.exchanges, self.peers.reputation)
         self.sync = SyncService(
             chain,
@@ -138,10 +136,8 @@ class NodeNetwork:
         """Run all of it until cancelled; started when all parts are."""
         async with trio.open_nursery() as nursery:
             for name, service in self.services():
-                await nursery.start(
-                    lambda task_status, run=service: run(task_status=task_status),
-                    name=f"network.{name}",
-                )
+                part = f"network.{name}"
+                await nursery.start(_run_part, part, service, name=part)
             task_status.started()
 
     def statistics(self) -> NetworkStatistics:
@@ -153,3 +149,12 @@ class NodeNetwork:
             self.stem.statistics(),
             self.sync.statistics(),
         )
+
+
+async def _run_part(
+    name: str, run: ServiceRun, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Run a part until cancelled. Raises `ServiceEndedError` if it ends by itself: without it the
+    others would go on, and the node would seem well."""
+    await run(task_status=task_status)
+    raise ServiceEndedError(name)

@@ -1,9 +1,13 @@
 """What an honest peer feels while another attacks: the 95th percentile of its requests' times; and
-what the node itself takes meanwhile, of memory and of a core.
+what the node itself takes meanwhile, of memory and of a core. Under a flood of connections it is
+what honest newcomers feel: how long their dials take.
 
 A node of `reg`, an attacker that begins again with a new identity whenever it is banned, and an
 honest peer in a process of its own, which was there before and asks for headers and coins. The
 reference is the same without the attacker, in turn with it; the goal of each attack is twice that.
+It all takes place in a network of its own, where peers have whatever address they like, so that
+each attack comes from the networks that it takes. What an attack may cost of memory is bounded by
+what it sends or asks for as well: that which grows with it would fill the node in time.
 All of it shares one machine: where the node is kept from a core for long (`…_waited`), its peers
 wait for the machine. ``scripts/bench hostile:NAME`` measures one attack.
 """
@@ -27,10 +31,13 @@ from tests.bench.network_idle import cpu_s
 from tests.framework import floods
 from tests.framework import siege as attacks
 from tests.framework.network import network
+from tests.framework.own_network import inside
 from tests.framework.p2p_attacker import RefusedError
 from tests.framework.p2p_process import ROOT
 from tests.framework.siege import Siege
+from unchained.node.transport.address import Address
 from unchained.node.transport.contract import NotRunningError
+from unchained.node.transport.libp2p.handshakes import HANDSHAKE_S
 from unchained.node.transport.libp2p.streams import StreamBrokenError
 
 SECONDS = 4.0
@@ -39,7 +46,14 @@ MOST = 2.0
 """Times the normal latency that an attack may cost."""
 
 MORE_MB_MAX = 100.0
-"""Resident memory that an attack may cost."""
+"""Resident memory that an attack may cost, however much it sends or asks for."""
+ANYWAY_MB = 24.0
+"""Of it, that which it may cost however little it is: heaps that grow by themselves."""
+KEPT_OF_SENT_MAX = 0.2
+"""And that which may be kept of each byte that is sent or asked for."""
+DIAL_MS_MAX = 1e3 * HANDSHAKE_S / 2
+"""What a dial may take, at a round trip of 0.3 s, under a flood of connections."""
+FLOOD_BEFORE_DIALS_S = 1.0
 CORE_PERCENT_MAX = 60.0
 """Share of a core that a node may take under an attack, the honest peer's requests included."""
 
@@ -82,6 +96,10 @@ ATTACKS: dict[str, Attack] = {
     "past_coins": attacks.past_coins,
     "addresses": attacks.addresses_without_end,
     "ids_of_no_use": floods.ids_of_no_use,
+    "long_ids": floods.long_ids,
+    "empty_ids": floods.empty_ids,
+    "grafts_in_back_off": floods.grafts_in_back_off,
+    "unknown_topics": floods.unknown_topics,
     "many_gossipers": floods.many_gossipers,
     "answers_not_taken": floods.answers_not_taken,
     "crowd_takes_no_answers": floods.crowd_takes_no_answers,
@@ -90,22 +108,53 @@ ATTACKS: dict[str, Attack] = {
     "evictions": floods.evictions,
     "frames_of_one_byte": floods.frames_of_one_byte,
     "windows_filled": floods.windows_filled,
-    "calls_without_end": floods.calls_without_end,
-    "handshakes_without_end": floods.handshakes_without_end,
 }
+"""Attacks under which an honest peer asks."""
+
+CALLS: dict[str, Attack] = {
+    "calls_without_end": floods.calls_without_end,
+    "calls_of_one_network": floods.calls_of_one_network,
+    "calls_of_many_networks": floods.calls_of_many_networks,
+    "handshakes_without_end": floods.handshakes_without_end,
+    "handshakes_of_many_networks": floods.handshakes_of_many_networks,
+    "handshakes_of_one_ipv6_network": floods.handshakes_of_one_ipv6_network,
+}
+"""Attacks under which honest peers dial."""
+
+SECONDS_OF = {"ids_of_no_use": 20.0}
+"""Seconds of an attack whose harm is a matter of time, where they are not `SECONDS`."""
 
 
 def run(*only: str) -> list[dict[str, object]]:
-    """Measure without an attacker and under an attack in turn, for each attack, or for some."""
-    names = only or tuple(ATTACKS)
-    with network() as net, honest(siege := Siege(net)) as measure:
-        return [row for name in names for row in _measure(siege, measure, name)]
+    """Measure without an attacker and under an attack in turn, for each attack, or for some, in a
+    network of its own: it needs root, or namespaces that users may make."""
+    command = inside([sys.executable, "-m", "tests.bench.hostile", *only])
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    rows: list[dict[str, object]] = json.loads(done.stdout)
+    return rows
+
+
+def measured(*only: str) -> list[dict[str, object]]:
+    """Do so in the network that this program is in."""
+    names = only or (*ATTACKS, *CALLS)
+    with network() as net:
+        siege = Siege(net, floods.PLACE, floods.PLACE_V6)
+        place = f"{Address.of_ip(floods.PLACE, siege.public_port)}/p2p/{siege.victim.id}"
+        with (
+            honest("p2p_peer", siege.victim.full_address) as ask,
+            honest("p2p_dialler", place) as dial,
+        ):
+            return [
+                row
+                for name in names
+                for row in _measure(siege, dial if name in CALLS else ask, name)
+            ]
 
 
 @contextmanager
-def honest(siege: Siege) -> Iterator[Measure]:
-    """Connect an honest peer, as one that was there before each attack."""
-    command = [sys.executable, "-m", "tests.framework.p2p_peer", siege.victim.full_address]
+def honest(module: str, address: str) -> Iterator[Measure]:
+    """Run honest peers, which are there before each attack."""
+    command = [sys.executable, "-m", f"tests.framework.{module}", address]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     ) as process:
@@ -126,21 +175,26 @@ def honest(siege: Siege) -> Iterator[Measure]:
 def _measure(siege: Siege, measure: Measure, name: str) -> list[dict[str, object]]:
     level = "debug" if name in TOLD_BY_THE_LOG else "info"
     siege.victim.call("node.log_level", level=level)
-    normal, attacked = [], []
+    normal, attacked, sent = [], [], []
     for _ in range(RUNS):
-        normal.append(_seen(siege, measure, None))
-        attacked.append(_seen(siege, measure, ATTACKS[name]))
+        normal.append(_seen(siege, measure, name, is_attacked=False))
+        before = siege.sent_bytes
+        attacked.append(_seen(siege, measure, name, is_attacked=True))
+        sent.append((siege.sent_bytes - before) / 1e6)
     rows = []
+    what = "dials" if name in CALLS else "requests"
     for number, (kind, unit) in enumerate(
         (
-            ("", "ms, p95 of requests"),
+            ("", f"ms, p95 of {what}"),
             ("_mb", "MB, peak"),
             ("_core", "% of a core"),
             ("_waited", "% of the time that it was kept from a core"),
         )
     ):
         base = statistics.median(seen[number] for seen in normal)
-        goals = (MOST * base, siege.normal_mb + MORE_MB_MAX, CORE_PERCENT_MAX, None)
+        more_mb = min(MORE_MB_MAX, ANYWAY_MB + KEPT_OF_SENT_MAX * statistics.median(sent))
+        late_ms = DIAL_MS_MAX if name in CALLS else MOST * base
+        goals = (late_ms, base + more_mb, CORE_PERCENT_MAX, None)
         rows.append(
             result(
                 f"hostile_{name}{kind}",
@@ -155,14 +209,14 @@ def _measure(siege: Siege, measure: Measure, name: str) -> list[dict[str, object
     return rows
 
 
-def _seen(siege: Siege, measure: Measure, attack: Attack | None) -> tuple[float, ...]:
+def _seen(siege: Siege, measure: Measure, name: str, *, is_attacked: bool) -> tuple[float, ...]:
     """Return the 95th percentile of an honest peer's requests, the most memory that the node had
     meanwhile, the share of a core that it took, and that which others kept from it: where that is
     much, the first says more of the machine than of the node."""
     siege.reset_peak()
     pid = siege.victim.process.pid
     before, waited, began = cpu_s(pid), waited_s(pid), time.perf_counter()
-    p95_ms = trio.run(_p95_ms, siege, measure, attack)
+    p95_ms = trio.run(_p95_ms, siege, measure, name, is_attacked)
     took = time.perf_counter() - began
     core = 100 * (cpu_s(pid) - before) / took
     return p95_ms, siege.peak_mb(), core, 100 * (waited_s(pid) - waited) / took
@@ -174,11 +228,14 @@ def waited_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
-async def _p95_ms(siege: Siege, measure: Measure, attack: Attack | None) -> float:
+async def _p95_ms(siege: Siege, measure: Measure, name: str, is_attacked: bool) -> float:
     async with trio.open_nursery() as nursery:
-        if attack is not None:
-            nursery.start_soon(_attack, siege, attack)
-        took = sorted(await trio.to_thread.run_sync(measure, SECONDS))
+        if is_attacked:
+            nursery.start_soon(_attack, siege, ATTACKS.get(name) or CALLS[name])
+        if name in CALLS:
+            await trio.sleep(FLOOD_BEFORE_DIALS_S)
+        seconds = SECONDS_OF.get(name, SECONDS)
+        took = sorted(await trio.to_thread.run_sync(measure, seconds))
         nursery.cancel_scope.cancel()
     return 1e3 * took[math.ceil(0.95 * len(took)) - 1]
 
@@ -190,3 +247,7 @@ async def _attack(siege: Siege, attack: Attack) -> None:
         except* (StreamBrokenError, NotRunningError, RefusedError):
             # Cut off in the middle, by the node or by the end of the measurement.
             await trio.lowlevel.checkpoint()
+
+
+if __name__ == "__main__":
+    json.dump(measured(*sys.argv[1:]), sys.stdout)

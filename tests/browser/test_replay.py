@@ -177,7 +177,7 @@ def test_a_file_that_is_no_recording_is_refused_in_one_line(
         ("{", "not JSON"),
         ("[]", "its format is not"),
         ("null", "its format is not"),
-        (json.dumps({**made, "version": 2}), "it is of version 2"),
+        (json.dumps({**made, "version": 3}), "it is of version 3"),
         (json.dumps({**made, "nodes": 5}), "it has no list of nodes"),
         (json.dumps({**made, "network": None}), "it names no network"),
         (json.dumps({**made, "coins": [{"id": "00"}]}), "a coin of it is malformed"),

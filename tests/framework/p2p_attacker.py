@@ -27,6 +27,29 @@ class RefusedError(Exception):
     """The victim did not shake hands."""
 
 
+class SlowLine:
+    """A socket whose every answer comes a round trip after what was sent."""
+
+    def __init__(self, stream: trio.SocketStream, round_trip_s: float) -> None:
+        self.socket = stream.socket
+        self._stream = stream
+        self._round_trip_s = round_trip_s
+        self._has_sent = False
+
+    async def send_all(self, data: bytes) -> None:
+        """Send bytes."""
+        self._has_sent = True
+        await self._stream.send_all(data)
+
+    async def receive_some(self, most: int) -> bytes:
+        """Return what comes, later than it does."""
+        data = bytes(await self._stream.receive_some(most))
+        if self._has_sent:
+            self._has_sent = False
+            await trio.sleep(self._round_trip_s)
+        return data
+
+
 class Attacker:
     """A connection to a victim."""
 
@@ -99,15 +122,19 @@ class Attacker:
 
 
 @asynccontextmanager
-async def attacker(address: str, seed: int, source: str = "") -> AsyncIterator[Attacker]:
-    """Connect to a victim, from another loopback address if asked so."""
+async def attacker(
+    address: str, seed: int, source: str = "", *, round_trip_s: float = 0.0
+) -> AsyncIterator[Attacker]:
+    """Connect to a victim, from another address of this machine and over a slow line if asked
+    so."""
     parsed = Address.parse(address)
     assert parsed.peer is not None
     identity = Identity.from_seed(seed.to_bytes(2, "big") * 16)
     stream = await trio.open_tcp_stream(
         parsed.host, parsed.port, local_address=source or None, happy_eyeballs_delay=None
     )
-    tcp = TcpStream(stream)
+    line: Any = SlowLine(stream, round_trip_s) if round_trip_s else stream
+    tcp = TcpStream(line)
     refusal = None
     try:
         async with trio.open_nursery() as nursery:

@@ -20,7 +20,7 @@ import trio
 from libp2p.pubsub.pb import rpc_pb2
 
 from tests.framework.forge import Forge, Forged
-from tests.framework.network import Net, NetNode, address_of
+from tests.framework.network import Net, NetNode, address_of, free_port
 from tests.framework.p2p_attacker import DATA, MESHSUB, SYN, Attacker, attacker
 from tests.framework.p2p_peer import BarePeer, bare_peer
 from tests.framework.processes import PATIENCE_S
@@ -32,6 +32,7 @@ from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import CoinId
+from unchained.node.transport.address import Address
 from unchained.node.transport.contract import PeerId
 from unchained.node.transport.libp2p.streams import MuxedStream, varint
 from unchained.node.wire import messages as wire
@@ -44,6 +45,8 @@ logging.getLogger("libp2p").setLevel(logging.CRITICAL)
 
 HEIGHT = 40
 """Of the chain at the start."""
+COINS_OF_ANCHOR = 50
+"""Coins that each of its anchors lists, 400 KB of all: more than the window of a stream."""
 MIB = 1 << 20
 ANCHORS = 20
 SILENT = 1_000
@@ -60,10 +63,18 @@ LOOK_S = 0.25
 class Siege:
     """The victim, an honest node, and what the attackers know of the chain."""
 
-    def __init__(self, net: Net) -> None:
+    def __init__(self, net: Net, *public: str) -> None:
+        """`public`: addresses that the victim listens on as well, at `public_port`, in a network of
+        the program's own (`own_network`)."""
         self.net = net
         self.forge = Forge(REG)
-        self.victim = net.node("--no-mine")
+        self.public_port = free_port()
+        places = (Address.of_ip(ip, self.public_port) for ip in public)
+        self.victim = net.node("--no-mine", *(f"--listen={place}" for place in places))
+        self.coins: list[CoinId] = []
+        """What its anchors at the start list."""
+        self.sent_bytes = 0
+        """What attackers have sent, or asked for."""
         self.tip = self._lay(self.victim)
         """The chain's last anchor at the start; every anchor since descends from it."""
         self.victim.start()
@@ -79,8 +90,11 @@ class Siege:
         with contextlib.closing(open_store(node.data_dir, REG, create=True)) as store:
             core = ChainCore(store, REG, lambda: 0, 2**62)
             for _ in range(HEIGHT):
-                tip = self.forge.anchor(tip)
-                core.submit_proven_coin(ProvenCoin(tip.coin), self.forge.now_ms)
+                fresh = [self.forge.coin(tip) for _ in range(COINS_OF_ANCHOR)]
+                self.coins += [coin.id for coin in fresh]
+                tip = self.forge.anchor(tip, fresh)
+                for coin in (tip.coin, *fresh):
+                    core.submit_proven_coin(ProvenCoin(coin), self.forge.now_ms)
                 core.submit_proven_anchor(ProvenAnchor(tip.package()))
             assert core.tip.id == tip.id
         return tip
@@ -163,7 +177,10 @@ class Siege:
     async def raw(self) -> AsyncIterator[Attacker]:
         """Connect an attacker that sends what it likes."""
         async with attacker(self.victim.full_address, self.seed()) as peer:
-            yield peer
+            try:
+                yield peer
+            finally:
+                self.sent_bytes += peer.tcp.sent
 
     @asynccontextmanager
     async def peer(self, *, connect: bool = True) -> AsyncIterator[BarePeer]:

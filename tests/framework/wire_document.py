@@ -8,14 +8,25 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+from libp2p.stream_muxer.yamux.yamux import DEFAULT_WINDOW_SIZE
+
 from tests.framework.forge import Forge, key_condition, of
+from tests.framework.p2p_certificates import Forge as Certificates
+from tests.framework.p2p_certificates import spki_of
 from unchained.node.base.ports import DEFAULT_PORTS
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import NETWORKS, REG
 from unchained.node.crypto.anchor_header import AnchorHeader
+from unchained.node.peers.manager import VISIT_S
+from unchained.node.peers.penalty import FAULT_MS
+from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.transfer import Input, Output, Transfer
 from unchained.node.primitives.types import ZERO32
@@ -23,6 +34,18 @@ from unchained.node.transport import gossip_limits, gossip_wire
 from unchained.node.transport.contract import Direction, MessageId, PeerId, PeerInfo
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.identity import Identity
+from unchained.node.transport.libp2p import (
+    arrivals,
+    connection,
+    handshakes,
+    identify,
+    listener,
+    pace,
+    requests,
+    unsent_answers,
+    yamux,
+)
+from unchained.node.transport.libp2p.certificate import SIGNED_PREFIX, peer_of
 from unchained.node.transport.libp2p.identify import IDENTIFY_PROTOCOL, PING_PROTOCOL, own_message
 from unchained.node.transport.libp2p.streams import MULTISTREAM, varint
 from unchained.node.transport.seen_ids import message_id
@@ -35,6 +58,7 @@ COMMAND: Final = "python -m tests.framework.wire_document --write"
 SHOWN_BYTES: Final = 640
 """Bytes of an example that are shown; of a longer one its beginning."""
 GENESIS: Final = genesis_of(REG).id
+LIMITS: Final = PeerLimits()
 CLOCK_MS: Final = REG.birth_ms + 1_000
 
 
@@ -197,15 +221,20 @@ def identify_example() -> str:
 def gossip_example() -> str:
     chain = Chain()
     topics = tuple(name_of(kind.name) for kind in limits.TOPICS)
-    coin, anchor = chain.coin.raw, chain.header.to_bytes()
+    coin, anchor, transfer = chain.coin.raw, chain.header.to_bytes(), chain.transfer.raw
     mid = message_id(topics[0], coin)
     parts = [
         f"Taking part in all three topics:\n{hexed(gossip_wire.encode([Rpc(subscribe=topics)]))}",
+        "Taking part in the last no more:\n"
+        + hexed(gossip_wire.encode([Rpc(unsubscribe=topics[2:])])),
         f"A coin, {len(coin)} bytes, whose message id is\n`{mid.hex()}`:\n"
         + hexed(gossip_wire.encode([Rpc(messages=((topics[0], coin),))])),
         f"An anchor's announcement, {len(anchor)} bytes, whose message id is\n"
         f"`{message_id(topics[1], anchor).hex()}`:\n"
         + hexed(gossip_wire.encode([Rpc(messages=((topics[1], anchor),))])),
+        f"A transfer, {len(transfer)} bytes, whose message id is\n"
+        f"`{message_id(topics[2], transfer).hex()}`:\n"
+        + hexed(gossip_wire.encode([Rpc(messages=((topics[2], transfer),))])),
         "Having, wanting and not wanting that coin, in one RPC:\n"
         + hexed(
             gossip_wire.encode(
@@ -218,30 +247,207 @@ def gossip_example() -> str:
     return "\n\n".join(parts)
 
 
-def numbers() -> str:
-    rows = {
-        "bytes of an RPC": gossip_limits.RPC_BYTES_MAX,
-        "messages of an RPC": gossip_limits.RPC_MESSAGES_MAX,
-        "entries of all its other lists": gossip_limits.RPC_ENTRIES_MAX,
-        "message ids of all its lists": gossip_limits.RPC_IDS_MAX,
-    }
-    return "\n".join(
-        [
-            "| what | at most |",
-            "|---|---|",
-            *(f"| {name} | {value:,} |" for name, value in rows.items()),
-        ]
+def table(head: str, rows: Mapping[str, object]) -> str:
+    """Return a table of two columns."""
+    lines = [f"| {head} |", "|---|---|"]
+    for name, value in rows.items():
+        shown = value if isinstance(value, str) else f"{value:,}"
+        lines.append(f"| {name} | {shown} |")
+    return "\n".join(lines)
+
+
+def bucket(at_once: float, per_s: float) -> str:
+    """Return what a token bucket lets pass."""
+    rate = f"{per_s:,.0f} per second" if per_s >= 1 else f"one in {1 / per_s:,.0f} s"
+    return f"{at_once:,.0f} at once, then {rate}"
+
+
+def rpc_limits() -> str:
+    return table(
+        "what | at most",
+        {
+            "bytes of an RPC": gossip_limits.RPC_BYTES_MAX,
+            "messages of an RPC": gossip_limits.RPC_MESSAGES_MAX,
+            "entries of all its other lists": gossip_limits.RPC_ENTRIES_MAX,
+            "message ids of all its lists": gossip_limits.RPC_IDS_MAX,
+            "bytes of a message id, neither more nor less": gossip_limits.ID_BYTES,
+            f"message ids of one peer, that it has or wants, that are looked at in "
+            f"{gossip_limits.HEARTBEAT_S:g} s": (gossip_limits.IDS_PER_HEARTBEAT_MAX),
+            "ids that are asked of one peer (IWANT) and have not come": (
+                gossip_limits.ASKED_OF_PEER_MAX
+            ),
+            f"ids that one peer is told in {gossip_limits.HEARTBEAT_S:g} s are not wanted "
+            "(IDONTWANT)": gossip_limits.UNWANTED_SAID_PER_HEARTBEAT_MAX,
+            f"such ids of one peer that are looked at in {gossip_limits.HEARTBEAT_S:g} s, and kept "
+            f"for {gossip_limits.UNWANTED_HEARTBEATS * gossip_limits.HEARTBEAT_S:g} s": (
+                gossip_limits.UNWANTED_PER_HEARTBEAT_MAX
+            ),
+            "times that one message is sent to one peer on request": (
+                gossip_limits.SENDS_ON_REQUEST_MAX
+            ),
+        },
     )
+
+
+def waste() -> str:
+    """Return what gossip of no use costs."""
+    units = table(
+        "of no use | units",
+        {
+            "an id beyond those that are looked at, or asked for where there is none": 1,
+            "an id that was announced, asked for and not sent": (
+                gossip_limits.WASTE_OF_BROKEN_PROMISE
+            ),
+            "a GRAFT within the back-off of a PRUNE": gossip_limits.WASTE_OF_GRAFT,
+            "a subscription, GRAFT or PRUNE of a topic that is none of the network's": (
+                gossip_limits.WASTE_OF_UNKNOWN_TOPIC
+            ),
+        },
+    )
+    return (
+        f"{units}\n\nEach {gossip_limits.WASTE_PER_FAULT:,} units are a fault; "
+        f"{gossip_limits.WASTE_FORGIVEN_PER_HEARTBEAT:,} are forgiven every "
+        f"{gossip_limits.HEARTBEAT_S:g} s."
+    )
+
+
+def work() -> str:
+    """Return what all that a peer makes a node do counts, and how much of it a peer may."""
+    units = table(
+        "what | units",
+        {
+            "a byte of gossip": 1,
+            "an RPC, besides": pace.WORK_PER_RPC,
+            "each entry of its lists, messages among them, besides": pace.WORK_PER_ENTRY,
+            "each message id": pace.WORK_PER_ID,
+            "a TLS record": pace.WORK_PER_RECORD,
+            "a multiplexer's frame": pace.WORK_PER_FRAME,
+            "a stream that is opened": pace.WORK_PER_STREAM,
+            "a protocol that is proposed on it": pace.WORK_PER_PROPOSAL,
+            "an answer to `identify`": pace.WORK_PER_IDENTIFY,
+            "an answer to a ping": pace.WORK_PER_PING,
+            "a request that finds no place": pace.WORK_PER_REFUSAL,
+        },
+    )
+    return (
+        f"{units}\n\nA link has {bucket(pace.PEER_WORK_BURST, pace.PEER_WORK_PER_S)}; all links "
+        f"that others opened have {pace.INBOUND_WORK_PER_S:,} per second together. What comes "
+        "faster is read later; it waits at its sender."
+    )
+
+
+def link_limits() -> str:
+    ms = f"{FAULT_MS:g} ms"
+    return table(
+        "what | limit",
+        {
+            "connections looked at, networks (IPv4 /16, IPv6 /32) in turn": bucket(
+                listener.ARRIVALS_BURST, listener.ARRIVALS_PER_S
+            ),
+            "connections of one address (IPv4, IPv6 /64) that wait for that": (
+                arrivals.ARRIVALS_WAITING_PER_IP_MAX
+            ),
+            "handshakes under way, of one address / of all": (
+                f"{handshakes.HANDSHAKES_PER_IP_MAX} / {handshakes.HANDSHAKES_MAX}, for "
+                f"{handshakes.HANDSHAKE_S:g} s each"
+            ),
+            "handshakes that begin, of one address": bucket(
+                handshakes.HANDSHAKES_PER_IP_BURST, handshakes.HANDSHAKES_PER_IP_PER_S
+            ),
+            "handshakes that begin, of all, networks in turn": bucket(
+                handshakes.HANDSHAKES_BURST, handshakes.HANDSHAKES_PER_S
+            ),
+            "links of one address / of one network, to a node with public peers": (
+                f"{LIMITS.inbound_per_host} / {LIMITS.inbound_per_network}"
+            ),
+            "the stay of who comes when all places are taken and nobody goes for it": (
+                f"{VISIT_S:g} s"
+            ),
+            "silence after which a Yamux ping is sent": f"{yamux.KEEPALIVE_S:g} s",
+            "Yamux pings that may be sent": bucket(yamux.PINGS_BURST, yamux.PINGS_PER_S),
+            "a stream's window": (
+                f"{DEFAULT_WINDOW_SIZE:,} bytes, up to {yamux.WINDOW_BYTES_MAX:,} as it is read"
+            ),
+            "streams open / served at a time": (
+                f"{yamux.OPEN_STREAMS_MAX} / {connection.SERVED_STREAMS_MAX}"
+            ),
+            "streams beyond those served that are reset before it is a fault": bucket(
+                connection.REFUSED_STREAMS_BURST, connection.REFUSED_STREAMS_PER_S
+            ),
+            "times that `identify` is answered": bucket(
+                connection.IDENTIFIES_BURST, connection.IDENTIFIES_PER_S
+            ),
+            "`/ipfs/ping/1.0.0` of a link that are answered": bucket(
+                identify.ECHOES_BURST, identify.ECHOES_PER_S
+            ),
+            "a request must have come, and its answer be taken, within": (
+                f"{requests.REQUEST_READ_S:g} s"
+            ),
+            "bytes of one peer's answers that wait to be taken; further ones are refused": (
+                unsent_answers.UNSENT_ANSWER_BYTES_OF_PEER_MAX
+            ),
+            "a request that names an id twice, or breaks its layout": (
+                f"`BAD_REQUEST`, and a fault: {ms}"
+            ),
+        },
+    )
+
+
+def certificate_example() -> str:
+    """Return a certificate that a handshake shows, and what the identity signs of it."""
+    identity = Identity.from_seed(ZERO32)
+    key = ed25519.Ed25519PrivateKey.from_private_bytes(b"\x01" * 32)
+    since, until = datetime(1975, 1, 1, tzinfo=UTC), datetime(4096, 1, 1, tzinfo=UTC)
+    made = Certificates(identity, key, since=since, until=until, hash=None).make()
+    assert peer_of(made, datetime(2030, 1, 1, tzinfo=UTC)) == identity.peer
+    (extension,) = made.extensions
+    assert isinstance(extension.value, x509.UnrecognizedExtension)
+    der = made.public_bytes(Encoding.DER)
+    value = extension.value.value
+    return (
+        f"A certificate of `{identity.peer}` (the seed is 32 zero bytes), for an Ed25519 key whose "
+        f"seed is 32 bytes `01`, {len(der)} bytes:\n{hexed(der)}\n\n"
+        f"What its identity signs:\n{hexed(SIGNED_PREFIX + spki_of(key))}\n\n"
+        f"The extension's value:\n{hexed(value)}"
+    )
+
+
+def ping_example() -> str:
+    """Return all bytes of a ping, as each side writes them."""
+    echoed = bytes(range(identify.PING_BYTES))
+    sent = line(MULTISTREAM) + line(PING_PROTOCOL) + echoed
+    return f"Each side writes the same:\n{hexed(sent)}"
+
+
+def refusal_examples() -> str:
+    """Return what comes on a stream, after its protocol, where a request is not answered."""
+    parts = [
+        f"Status {status.value} (`{status.name}`):\n{hexed(bytes((status, 0, 0, 0, 0)))}"
+        for status in ResponseStatus
+        if status is not ResponseStatus.OK
+    ]
+    for code in wire.Code:
+        if code is not wire.Code.OK:
+            body = wire.refusal(code)
+            whole = bytes((ResponseStatus.OK,)) + len(body).to_bytes(4, "big") + body
+            parts.append(f"Status 0, code {code.value} (`{code.name}`):\n{hexed(whole)}")
+    return "\n\n".join(parts)
 
 
 SECTIONS: Final[Mapping[str, Callable[[], str]]] = {
     "networks": networks,
     "request limits": request_limits,
     "topic limits": topic_limits,
-    "rpc limits": numbers,
+    "rpc limits": rpc_limits,
+    "waste": waste,
+    "work": work,
+    "link limits": link_limits,
+    "certificate": certificate_example,
     "stream": stream_example,
+    "refusals": refusal_examples,
     "requests": request_examples,
     "identify": identify_example,
+    "ping": ping_example,
     "gossip": gossip_example,
 }
 

@@ -28,6 +28,10 @@ from unchained.node.transport.libp2p.connection import IDENTIFIES_BURST
 from unchained.node.transport.libp2p.handshakes import HANDSHAKES_MAX
 from unchained.node.transport.libp2p.identify import AGENT, IDENTIFY_PROTOCOL, read_message
 from unchained.node.transport.libp2p.streams import StreamBrokenError, varint
+from unchained.node.transport.libp2p.unsent_answers import (
+    UNSENT_ANSWER_BYTES_MAX,
+    UNSENT_ANSWER_BYTES_OF_PEER_MAX,
+)
 
 pytestmark = pytest.mark.real_time
 
@@ -356,6 +360,26 @@ async def test_answers_that_nobody_takes_are_few() -> None:
         assert state["rss"] - before < 40 * MIB
         answer = await honest.outcome("request", victim.id, LARGE, "2000000", 2_000_000, 10)
         assert answer == ["ok", 2_000_000]
+
+
+async def test_answers_that_nobody_takes_are_bounded_for_all_and_the_oldest_is_given_up() -> None:
+    async with node(1) as victim, AsyncExitStack() as stack:
+        before = (await victim.ok("state"))["rss"]
+        asked = []
+        each = UNSENT_ANSWER_BYTES_OF_PEER_MAX - MIB
+        payload = str(each).encode()
+        for seed in range(3, 3 + UNSENT_ANSWER_BYTES_MAX // each + 1):
+            peer = await stack.enter_async_context(attacker(victim.address, seed))
+            asked.append(await peer.open(LARGE))
+            await asked[-1].write(len(payload).to_bytes(4, "big") + payload)
+            # The first bytes say that the answer is held.
+            assert await asked[-1].read(1) == b"\x00"
+        state = await victim.ok("state")
+        assert state["rss"] - before < UNSENT_ANSWER_BYTES_MAX + 24 * MIB
+        with pytest.raises(StreamBrokenError):
+            await asked[0].read(4 + each)
+        for stream in asked[1:]:
+            assert await stream.read(4 + each) == each.to_bytes(4, "big") + bytes(each)
 
 
 async def test_gossip_that_is_not_allowed_is_reported() -> None:

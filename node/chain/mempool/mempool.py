@@ -40,6 +40,9 @@ FIRST_ARRIVAL: Final = 1 << 40
 
 Shown = AbstractSet[Wid] | None
 """The hidden transfers that somebody knows to be here; None: all of them."""
+SHOWN_TO_NOBODY: Final[Shown] = frozenset()
+"""What counts for a peer that asks, or is asked: what it is told must not differ by what another
+has handed in."""
 
 
 class Reason(enum.IntEnum):

@@ -46,8 +46,10 @@ from unchained.node.transport.switchboard import Switchboard
 NEGOTIATE_S: Final = 10.0
 SERVED_STREAMS_MAX: Final = 64
 """Streams of one peer that are served at a time."""
-REFUSED_STREAMS_MAX: Final = 1000
-"""Streams of one peer that are refused before it is reported and dropped."""
+REFUSED_STREAMS_BURST: Final = 1000
+REFUSED_STREAMS_PER_S: Final = 10
+"""Streams of one peer that are refused, at once and per second, before it is reported and dropped:
+who has many requests under way for long is nobody who floods."""
 IDENTIFIES_BURST: Final = 4
 IDENTIFIES_PER_S: Final = 1 / 60
 """Times that a peer is told who we are: on a link once will do, and some ask every few minutes."""
@@ -72,7 +74,9 @@ class Connection:
         self._outbox_bytes = 0
         self._to_send = trio.Event()
         self._served = 0
-        self._refused = 0
+        self._refusals = TokenBucket(
+            REFUSED_STREAMS_BURST, REFUSED_STREAMS_PER_S, trio.current_time()
+        )
         self._identifies = TokenBucket(IDENTIFIES_BURST, IDENTIFIES_PER_S, trio.current_time())
         self.pings = echoes()
         self._gossip_in: MuxedStream | None = None
@@ -245,9 +249,11 @@ class Connection:
                 self._served += 1
                 nursery.start_soon(self._serve, stream, served, serve)
                 continue
-            self._refused += 1
-            if self._refused > REFUSED_STREAMS_MAX:
-                detail = f"{REFUSED_STREAMS_MAX} streams beyond {SERVED_STREAMS_MAX} at a time"
+            if not self._refusals.take(trio.current_time()):
+                detail = (
+                    f"{REFUSED_STREAMS_BURST} streams, and {REFUSED_STREAMS_PER_S} per second, "
+                    f"beyond {SERVED_STREAMS_MAX} at a time"
+                )
                 self.accuse_and_close(Misbehaviour.STREAM_FLOOD, detail)
             await stream.reset()
 

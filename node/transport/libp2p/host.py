@@ -20,6 +20,7 @@ from unchained.node.base.clock import Clock, SystemClock
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport import gossip_wire
 from unchained.node.transport.address import Address
+from unchained.node.transport.address_groups import ONION_VISITOR
 from unchained.node.transport.contract import (
     DialError,
     DialRefusedError,
@@ -296,13 +297,13 @@ class Libp2pTransport:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and serve until cancelled; see `Transport.run`."""
         bound = await listen(self._listen)
-        listeners = [listener for _, listener in bound]
+        doors = [ThrottledListener(listening, self) for _, listening in bound]
         for place, (address, _) in zip(self._listen, bound, strict=True):
             if place.takes_next and address.port != (wanted := place.address.port or address.port):
                 self._switchboard.log.warning("net.port_in_use", port=wanted, instead=address.port)
         try:
             if self._config.onion:
-                listeners.append(await self.onion.open())
+                doors.append(ThrottledListener(await self.onion.open(), self, ONION_VISITOR))
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._bound = [address for address, _ in bound]
@@ -312,8 +313,8 @@ class Libp2pTransport:
                 nursery.start_soon(self._budget.work.run)
                 # A call for each: one call for none, where a node only dials, raises.
                 serve = partial(trio.serve_listeners, self._inbound, handler_nursery=nursery)
-                for listener in listeners:
-                    nursery.start_soon(serve, [ThrottledListener(listener, self)])
+                for door in doors:
+                    nursery.start_soon(serve, [door])
                 task_status.started()
                 await trio.sleep_forever()
         finally:
@@ -321,20 +322,16 @@ class Libp2pTransport:
             self._addresses = ()
             for connection in tuple(self._connections.values()):
                 self._lost(connection, DisconnectReason.LOCAL)
-            for listener in listeners:
-                listener.socket.close()
+            for door in doors:
+                door.close()
 
     def _running(self) -> trio.Nursery:
         if self._nursery is None:
             raise NotRunningError("the transport is not running")
         return self._nursery
 
-    def may_connect(self, stream: trio.SocketStream) -> bool:
+    def may_connect(self, ip: str) -> bool:
         """Return whether a connection is looked at (`listener.Doorkeeper`)."""
-        try:
-            ip = self.onion.ip_of(stream)
-        except (OSError, ValueError):
-            return False
         if not self._switchboard.admits(ip, None, Direction.INBOUND):
             return False
         has_room = len(self._open) < self._config.max_connections

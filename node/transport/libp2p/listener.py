@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import math
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -18,15 +19,34 @@ from unchained.node.base.ports import AUTO_PORTS_TRIED, with_port
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
+from unchained.node.transport.libp2p.arrivals import Arrivals
 
-BACKLOG_CONNECTIONS: Final = 1_024
-"""Connections that wait in the kernel: two seconds' worth of `ARRIVALS_PER_S`."""
+BACKLOG_CONNECTIONS: Final = 4_096
+"""Connections that wait in the kernel, first come first served: as many as most systems allow."""
+ACCEPTED_PER_S: Final = 10_000.0
+"""Connections taken from there per second. Nobody but who makes more of them keeps others out."""
+ACCEPTED_AT_ONCE: Final = 64
+"""Of them, those that are taken in one step."""
 ARRIVALS_BURST: Final = 64
 ARRIVALS_PER_S: Final = 500.0
-"""Connections looked at per second, after a burst: those who have come in come first."""
+"""Connections looked at per second, after a burst: of networks in turn."""
 RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 
+_GONE_BEFORE: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EPERM,
+        errno.EPROTO,
+        errno.ENETDOWN,
+        errno.ENOPROTOOPT,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.EOPNOTSUPP,
+        errno.ENETUNREACH,
+    }
+)
+"""What `accept` says of a connection that is broken already (accept(2))."""
 _FAMILIES: Final = {"dns4": socket.AF_INET, "dns6": socket.AF_INET6, "dns": socket.AF_UNSPEC}
 
 
@@ -90,27 +110,27 @@ def parse_listen(text: str, auto_port: int = 0) -> ListenPlace:
     return ListenPlace(address, takes_next)
 
 
-async def listen(places: Iterable[ListenPlace]) -> list[tuple[Address, trio.SocketListener]]:
-    """Bind every address, or none; raises `CannotListenError`.
+async def listen(places: Iterable[ListenPlace]) -> list[tuple[Address, socket.socket]]:
+    """Bind every address, or none, without blocking; raises `CannotListenError`.
 
     Fault 12: libp2p shares ports (SO_REUSEPORT) and starts with no address where one is taken.
     It can go when libp2p's listener fails for a port in use."""
-    bound: list[tuple[Address, trio.SocketListener]] = []
+    bound: list[tuple[Address, socket.socket]] = []
     try:
         for place in places:
-            listener = await _bind_place(place)
-            bound.append((place.address, listener))
+            listening = await _bind_place(place)
+            bound.append((place.address, listening))
     except CannotListenError:
-        for _, listener in bound:
-            listener.socket.close()
+        for _, listening in bound:
+            listening.close()
         raise
     return [
-        (Address(address.kind, address.host, listener.socket.getsockname()[1]), listener)
-        for address, listener in bound
+        (Address(address.kind, address.host, listening.getsockname()[1]), listening)
+        for address, listening in bound
     ]
 
 
-async def _bind_place(place: ListenPlace) -> trio.SocketListener:
+async def _bind_place(place: ListenPlace) -> socket.socket:
     address = place.address
     last = min(address.port + AUTO_PORTS_TRIED - 1, 0xFFFF) if place.takes_next else address.port
     for port in range(address.port, last):
@@ -123,54 +143,108 @@ class PortInUseError(CannotListenError):
     """Somebody else listens there."""
 
 
-async def _bind(address: Address) -> trio.SocketListener:
+async def _bind(address: Address) -> socket.socket:
     family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
+    await trio.lowlevel.checkpoint()
     try:
-        sock = trio.socket.socket(family, socket.SOCK_STREAM)
+        sock = socket.socket(family, socket.SOCK_STREAM)
     except OSError as error:
         raise CannotListenError(str(address), _why(error)) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        await sock.bind((address.host, address.port))
+        sock.setblocking(False)
+        sock.bind((address.host, address.port))
         sock.listen(BACKLOG_CONNECTIONS)
     except OSError as error:
         sock.close()
         if error.errno == errno.EADDRINUSE:
             raise PortInUseError(str(address), "the port is in use") from None
         raise CannotListenError(str(address), _why(error)) from None
-    return trio.SocketListener(sock)
+    return sock
 
 
 class Doorkeeper(Protocol):
     """Says which connections are looked at: the transport."""
 
-    def may_connect(self, stream: trio.SocketStream) -> bool:
-        """Return whether a connection may go on to its handshake."""
+    def may_connect(self, ip: str) -> bool:
+        """Return whether a connection from an address may go on to its handshake."""
 
 
 class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
-    """A listener that nobody keeps busy by connecting: it looks at so many connections per second,
-    and closes at once, without a task, what its doorkeeper does not let in."""
+    """A listener that nobody keeps busy, or others away from, by connecting.
 
-    def __init__(self, listener: trio.SocketListener, doorkeeper: Doorkeeper) -> None:
-        self._listener = listener
+    What comes is taken from the kernel, whose queue is one for all, as fast as it comes, and waits
+    in `Arrivals`, where each network has its share. Of these so many connections per second are
+    looked at, and closed at once, without a task, if its doorkeeper does not let them in."""
+
+    def __init__(self, listening: socket.socket, doorkeeper: Doorkeeper, ip: str = "") -> None:
+        """`listening` does not block; `ip` stands for all who come, if given."""
+        self._socket = listening
         self._doorkeeper = doorkeeper
-        self._pace = TokenBucket(ARRIVALS_BURST, ARRIVALS_PER_S, trio.current_time())
+        self._ip = ip
+        self._arrivals = Arrivals[tuple[str, socket.socket]]()
+        now = trio.current_time()
+        self._accepted = TokenBucket(ACCEPTED_AT_ONCE, ACCEPTED_PER_S, now)
+        self._pace = TokenBucket(ARRIVALS_BURST, ARRIVALS_PER_S, now)
 
     async def accept(self) -> trio.SocketStream:
         """Wait for a connection that is let in."""
         while True:
-            await trio.sleep(self._pace.spend(trio.current_time()))
-            stream = await self._listener.accept()
-            if self._doorkeeper.may_connect(stream):
-                return stream
-            stream.socket.close()
+            await trio.lowlevel.checkpoint()
+            self._take_in()
+            now = trio.current_time()
+            due = now + self._pace.delay(now) if len(self._arrivals) else math.inf
+            if due > now:
+                with trio.move_on_at(due):
+                    await self._more()
+                continue
+            self._pace.spend(now)
+            ip, arrived = self._arrivals.next()
+            if self._doorkeeper.may_connect(ip):
+                return trio.SocketStream(trio.socket.from_stdlib_socket(arrived))
+            arrived.close()
+
+    async def _more(self) -> None:
+        """Wait until there are connections in the kernel that may be taken: where there are as many
+        as that, some together, since each step costs as much as a few of them."""
+        now = trio.current_time()
+        if self._accepted.level(now) < 1:
+            await trio.sleep(self._accepted.delay(now, ACCEPTED_AT_ONCE / 4))
+        await trio.lowlevel.wait_readable(self._socket)
+
+    def _take_in(self) -> None:
+        """Take what waits in the kernel. Raises OSError where there is no room for any."""
+        now = trio.current_time()
+        while self._accepted.level(now) >= 1:
+            try:
+                arrived, (host, *_) = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _GONE_BEFORE:
+                    continue
+                if len(self._arrivals):
+                    return  # Room comes with those who are looked at.
+                raise
+            self._accepted.spend(now)
+            ip = self._ip or plain(host)
+            left = self._arrivals.add(ip, (ip, arrived))
+            if left is not None:
+                left[1].close()
 
     async def aclose(self) -> None:
-        """Stop listening."""
-        await self._listener.aclose()
+        """Stop listening, and close what waits."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """Do the same at once."""
+        trio.lowlevel.notify_closing(self._socket)
+        self._socket.close()
+        while len(self._arrivals):
+            self._arrivals.next()[1].close()
 
 
 def dial_problem(error: OSError) -> str:

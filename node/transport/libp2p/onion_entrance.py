@@ -3,6 +3,7 @@ comes in by it is not taken for somebody on this machine."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 
 import trio
@@ -20,10 +21,10 @@ class OnionEntrance:
         self._place: Address | None = None
         self._service: Address | None = None
 
-    async def open(self) -> trio.SocketListener:
+    async def open(self) -> socket.socket:
         """Listen, on a port that is free. Raises `CannotListenError`."""
-        ((self._place, listener),) = await listen([parse_listen("/ip4/127.0.0.1/tcp/0")])
-        return listener
+        ((self._place, listening),) = await listen([parse_listen("/ip4/127.0.0.1/tcp/0")])
+        return listening
 
     def onion_target(self) -> str:
         """Return ``HOST:PORT`` of the door."""

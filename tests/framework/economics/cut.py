@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.framework.economics.withholding import score_of
-from tests.framework.economics.world import Find, Miner, View, World
+from tests.framework.economics.world import Attacker, Find, View, World
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.fork_choice import work
 from unchained.node.primitives.types import CoinId
@@ -26,7 +26,7 @@ class Halves:
         return max(now, self.until) + delay if apart else now + delay
 
 
-class Bomber(Miner):
+class Bomber(Attacker):
     """Votes in secret for both branches of a cut network; afterwards throws its votes in.
 
     "bomb": all that it has for the branch that trails, at once, to one half of the nodes. "juggle":
@@ -85,8 +85,7 @@ class Bomber(Miner):
         del have[: len(thrown)]
         for find in thrown:
             self.public.add(find)
-            half = [miner for miner in self.world.miners[:-1] if miner.index % 2 == 0]
-            self.world.send(half, find, self.world.delays[self.index][0])
+            self.world.tell_half(self.index, find)
         self.turns += 1
         self.last_turn = self.world.now
         if self.mode == "bomb":

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from tests.framework.economics.world import Find, Miner, View, World
+from tests.framework.economics.world import Attacker, Find, View, World
 
 
-class DeadMiner(Miner):
+class DeadMiner(Attacker):
     """Each of its anchors lists a transfer that nobody may make: it passes §5.2 and fails §5.3, so
     it is dead (Protocol §6): nobody goes there, but it counts, and so do the coins that its miner
     binds to it, up to `height` dead anchors above one another. Then it begins anew at the tip."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
+from math import inf
 from random import Random
 from typing import Final
 
@@ -24,7 +26,8 @@ from tests.framework.economics.shared import (
     run_epochs,
     with_attacker,
 )
-from tests.framework.economics.withholding import Withholding
+from tests.framework.economics.spam import Spammer
+from tests.framework.economics.withholding import Thresholds, Withholding
 from tests.framework.economics.world import Miner, World
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import MAIN
@@ -40,6 +43,7 @@ def honest(parameters: Parameters, seed: int) -> Outcome:
     world = network_of(parameters, seed, powers)
     world.miners = [Miner(world, index) for index in range(count)]
     world.delays = _apart(parameters, seed)
+    world.relays = parameters.neighbours > 0
     tally = run_epochs(world, parameters.size)
     forks, late, stray = Sums(), Sums(), Sums()
     for part in tally.parts:
@@ -48,7 +52,9 @@ def honest(parameters: Parameters, seed: int) -> Outcome:
         stray.add_cases(part.kinds[CoinKind.STRAY], part.coins)
     model = {0.001: (0.0008, 0.0016), 0.01: (0.0084, 0.016), 0.05: (0.042, 0.077)}
     of_forks, of_late = (
-        (None, None) if parameters.neighbours else model.get(parameters.delay, (None, None))
+        (None, None)
+        if parameters.neighbours or parameters.verification
+        else model.get(parameters.delay, (None, None))
     )
     pace = Sums()
     pace.add(tally.last_ms / (parameters.size * world.network.epoch_ms))
@@ -67,8 +73,8 @@ def honest(parameters: Parameters, seed: int) -> Outcome:
 
 
 def _apart(parameters: Parameters, seed: int) -> list[list[float]]:
-    """Return the delays between honest nodes, ms: the same, or so many for each hop on the way
-    where a node has only some neighbours."""
+    """Return the delays between honest nodes, ms: the same, or infinite for those who are not
+    neighbours, where a node has only some."""
     count, delay = parameters.miners, parameters.delay * MAIN.epoch_ms
     if not parameters.neighbours:
         return [[delay] * count for _ in range(count)]
@@ -81,16 +87,7 @@ def _apart(parameters: Parameters, seed: int) -> list[list[float]]:
             if other != one:
                 joined[one].add(other)
                 joined[other].add(one)
-    return [[delay * hops for hops in _hops(joined, one)] for one in range(count)]
-
-
-def _hops(joined: Sequence[set[int]], start: int) -> list[int]:
-    hops, edge, reached = {start: 0}, [start], 0
-    while edge:
-        reached += 1
-        edge = [two for one in edge for two in sorted(joined[one]) if two not in hops]
-        hops.update(dict.fromkeys(edge, reached))
-    return [hops[one] for one in range(len(joined))]
+    return [[delay if two in near else inf for two in range(count)] for near in joined]
 
 
 MODEL_SHARES: Final = {0.1: 0.101, 0.2: 0.202, 0.25: 0.254, 0.33: 0.356, 0.4: 0.496}
@@ -105,7 +102,11 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
     powers = [rest] * count + [parameters.share] * attackers
     world = network_of(parameters, seed, powers)
     honest_miner = Answering if parameters.answers else Miner
-    policy = LateBodies if parameters.late_bodies else Withholding
+    policy: Callable[[World, int, Thresholds], Withholding] = Withholding
+    if parameters.late_bodies:
+        policy = LateBodies
+    if parameters.spam:
+        policy = partial(Spammer, forged=parameters.spam)
     world.miners = [honest_miner(world, index) for index in range(count)]
     playing = [policy(world, count + one, parameters.thresholds()) for one in range(attackers)]
     world.miners.extend(playing)
@@ -119,6 +120,9 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
         orphans.add_cases(part.kinds[CoinKind.STRAY], part.coins)
     subsidies = sum(part.grains[count] for part in tally.parts) / world.network.subsidy
     epochs = tally.last_ms / world.network.epoch_ms
+    is_ours_alone = (
+        attackers > 1 or parameters.late_bodies or parameters.answers or parameters.verification > 0
+    )
     income.add(subsidies / epochs / world.network.coins_per_epoch)
     return outcome_of(
         "withholding",
@@ -129,9 +133,7 @@ def withholding(parameters: Parameters, seed: int) -> Outcome:
             Figure(
                 "share of all grains",
                 share,
-                model=None
-                if attackers > 1 or parameters.late_bodies or parameters.answers
-                else MODEL_SHARES.get(parameters.share),
+                model=None if is_ours_alone else MODEL_SHARES.get(parameters.share),
             ),
             Figure("income, of all that T pays at rest", income),
             Figure("coins that stray", orphans),
@@ -228,6 +230,7 @@ def _payments(
         racer = policy(world, count, choice)
         if isinstance(racer, Balancer):
             racer.patience = parameters.patience
+            racer.halves = world.relays = parameters.halves
         world.miners.append(racer)
         world.delays = with_attacker(world, parameters.delay, count)
         luck = Luck(world, share, among, attempt % len(among))

@@ -25,7 +25,15 @@ PLAN: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(5_000, delay=0.001, miners=16, zipf=True)),
     Row("honest", Parameters(5_000, delay=0.01, miners=16, zipf=True)),
     Row("honest", Parameters(3_000, delay=0.05, miners=16, zipf=True)),
+    *(
+        Row("honest", Parameters(4_000, delay=0.01, miners=16, verification=each))
+        for each in (0.0001, 0.001, 0.005)
+    ),
     Row("honest", Parameters(600, delay=0.005, miners=48, neighbours=6)),
+    *(
+        Row("honest", Parameters(600, delay=0.005, miners=48, neighbours=6, verification=each))
+        for each in (0.0001, 0.001, 0.005)
+    ),
     *(
         Row("withholding", Parameters(size, share=share))
         for share, size in ((0.1, 6_000), (0.2, 3_000), (0.25, 3_000), (0.33, 3_000), (0.4, 3_000))
@@ -45,18 +53,42 @@ PLAN: Final[tuple[Row, ...]] = (
         for share in (0.33, 0.4)
     ),
     *(
+        Row("withholding", Parameters(1_000, share=share, verification=each, **_HOARDS))
+        for share in (0.33, 0.4)
+        for each in (0.001, 0.005)
+    ),
+    Row(
+        "withholding",
+        Parameters(1_000, share=0.4, verification=0.005, **_HOARDS | {"show": 8.0}),
+    ),
+    *(
+        Row("withholding", Parameters(2_000, share=0.25, verification=0.001, spam=16, lists=lists))
+        for lists in ("all", "own")
+    ),
+    *(
+        Row("withholding", Parameters(1_000, share=share, verification=0.001, spam=16, **_HOARDS))
+        for share in (0.33, 0.4)
+    ),
+    *(
         Row("withholding", Parameters(size, share=share, answers=True))
         for share, size in ((0.1, 2_000), (0.25, 2_000), (0.4, 2_000))
     ),
     Row("dead", Parameters(2_000, share=0.1)),
-    *(Row("dead", Parameters(600, share=share)) for share in (0.25, 0.4)),
+    *(
+        Row("dead", Parameters(600, share=share, retarget=moves))
+        for moves in (False, True)
+        for share in (0.25, 0.4)
+    ),
     Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
     Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
     *(
         Row("race", Parameters(300, share=0.25, score=score))
         for score in ("longest", "included", "ghost")
     ),
-    Row("balance", Parameters(2_000, share=0.25, tilt=0.5, patience=20.0)),
+    *(
+        Row("balance", Parameters(2_000, share=0.25, tilt=0.5, patience=20.0, halves=apart))
+        for apart in (False, True)
+    ),
     *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
     *(
         Row(name, Parameters(12, share=0.25, miners=16, length=length))
@@ -65,22 +97,32 @@ PLAN: Final[tuple[Row, ...]] = (
     ),
     Row("snipe", Parameters(1_500, share=0.25, patience=0.0)),
     Row("snipe", Parameters(1_000, share=0.25, patience=0.0, hoards=True)),
+    Row(
+        "snipe",
+        Parameters(500, share=0.25, patience=4.0, give_up=8.0, hoards=True, pool=1_000.0),
+    ),
 )
 """Everything that `scripts/attack --record` runs, for docs/data/consensus-simulation.json."""
 
 SMALL: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(40, delay=0.05, miners=6)),
     Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3)),
+    Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3, verification=0.005)),
     Row("withholding", Parameters(40, share=0.4, **_HOARDS)),
     Row("withholding", Parameters(40, share=0.4, late_bodies=True, **_HOARDS)),
     Row("withholding", Parameters(40, share=0.4, answers=True)),
+    Row("withholding", Parameters(40, share=0.4, verification=0.005, **_HOARDS)),
+    Row("withholding", Parameters(40, share=0.4, verification=0.005, late_bodies=True, **_HOARDS)),
+    Row("withholding", Parameters(40, share=0.4, verification=0.002, spam=16, **_HOARDS)),
     Row("dead", Parameters(40, share=0.4)),
+    Row("dead", Parameters(40, share=0.4, retarget=True)),
     Row("race", Parameters(12, share=0.33, tilt=0.5)),
     *(
         Row("race", Parameters(4, share=0.33, score=one))
         for one in ("longest", "included", "ghost")
     ),
     Row("balance", Parameters(12, share=0.4, tilt=0.5)),
+    Row("balance", Parameters(12, share=0.4, tilt=0.5, halves=True)),
     Row("cut", Parameters(2, miners=6)),
     Row("bomb", Parameters(2, share=0.25, miners=6)),
     Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),

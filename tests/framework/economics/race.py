@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from tests.framework.economics.scores import Choice, shipping
 from tests.framework.economics.withholding import score_of
-from tests.framework.economics.world import Find, Miner, View, World
+from tests.framework.economics.world import Attacker, Find, View, World
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.fork_choice import work
 from unchained.node.primitives.types import CoinId
 
 
-class Racer(Miner):
+class Racer(Attacker):
     """Mines on its own anchor beside all others, hears everything at once, shows nothing.
 
     Its first anchor lists what others have found on the same parent, too: it leads by what it kept
@@ -172,6 +172,9 @@ class Balancer(Racer):
     def __init__(self, world: World, index: int, choice: Choice, patience: float = 0.0) -> None:
         super().__init__(world, index, choice)
         self.patience = patience
+        self.halves = False
+        """Whether it tells half of the honest nodes alone: the two halves mine against each other
+        until that has been passed on."""
         self.public = View(world)
         self.hoard: list[Find] = []
         """What it has found on the root, its first anchor among it."""
@@ -233,7 +236,8 @@ class Balancer(Racer):
         self.votes[behind.id] = kept[most:]
         for find in shown:
             self.public.add(find)
-            self.world.tell(self.index, find)
+            tell = self.world.tell_half if self.halves else self.world.tell
+            tell(self.index, find)
 
     def behind(self) -> float:
         """Return by how many votes the trailing branch trails, all that is kept back counted."""

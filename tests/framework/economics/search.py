@@ -13,11 +13,24 @@ FORGETS: Final = 0.7
 """By how much a generation's best replace what was believed before."""
 
 
-class Space(NamedTuple):
-    """What is looked for: mean, deviation and least value of each threshold before anything is
-    known, what else there is to choose, and how the figure's name begins that is to be great."""
+class Around(NamedTuple):
+    """What is thought of a threshold before anything is known, and which values it can have."""
 
-    numbers: Mapping[str, tuple[float, float, float]]
+    mean: float
+    spread: float
+    least: float
+    step: float = 1.0
+
+    def nearest(self, value: float) -> float:
+        """Return the value that it can have next to another."""
+        return max(self.least, self.step * round(value / self.step))
+
+
+class Space(NamedTuple):
+    """What is looked for: thresholds, what else there is to choose, and how the figure's name
+    begins that is to be great."""
+
+    numbers: Mapping[str, Around]
     choices: Mapping[str, tuple[str | bool, ...]]
     figure: str
     unit: str
@@ -25,13 +38,20 @@ class Space(NamedTuple):
 
 SPACES: Final = {
     "withholding": Space(
-        {"alone": (-4.0, 6.0, -100.0), "show": (4.0, 3.0, 1.0), "give_up": (3.0, 4.0, 0.0)},
-        {"lists": ("own", "first", "all"), "hoards": (False, True)},
+        {
+            "alone": Around(-4.0, 4.0, -100.0),
+            "show": Around(3.0, 2.0, 1.0),
+            "give_up": Around(3.0, 3.0, 0.0),
+            "stakes": Around(0.25, 0.25, 0.0, 0.125),
+            "worth": Around(2.0, 2.0, 0.0),
+            "rival": Around(7.0, 4.0, -8.0),
+        },
+        {"lists": ("own", "first", "fresh"), "hoards": (False, True)},
         "share of all grains",
         "%",
     ),
     "snipe": Space(
-        {"patience": (1.0, 4.0, -8.0), "give_up": (3.0, 4.0, 0.0)},
+        {"patience": Around(1.0, 4.0, -8.0), "give_up": Around(3.0, 4.0, 0.0)},
         {"hoards": (False, True)},
         "nets of a pool of ",
         "subsidies",
@@ -58,14 +78,14 @@ def search(
     """Return the best of each generation. `pays` is told thresholds and a seed, the same for a
     whole generation: what differs is the thresholds alone."""
     rng = Random(seed)
-    numbers = {name: (mean, spread) for name, (mean, spread, _) in space.numbers.items()}
+    numbers = {name: (one.mean, one.spread) for name, one in space.numbers.items()}
     chances = {name: dict.fromkeys(values, 1.0) for name, values in space.choices.items()}
     best = []
     for generation in range(generations):
         tried = []
         for _ in range(POPULATION):
             drawn: Thresholds = {
-                name: max(space.numbers[name][2], float(round(rng.gauss(*around))))
+                name: space.numbers[name].nearest(rng.gauss(*around))
                 for name, around in numbers.items()
             }
             for name, weights in chances.items():
@@ -77,7 +97,7 @@ def search(
             values = [float(one[name]) for one in elite]
             numbers[name] = (
                 mean + FORGETS * (fmean(values) - mean),
-                max(0.5, spread + FORGETS * (pstdev(values) - spread)),
+                max(space.numbers[name].step / 2, spread + FORGETS * (pstdev(values) - spread)),
             )
         for name, weights in chances.items():
             for one in weights:

@@ -10,8 +10,9 @@ import msgspec
 
 from tests.framework.economics.figures import PARTS, Figure, Outcome
 from tests.framework.economics.scores import CHOICES
+from tests.framework.economics.tally import Tally
 from tests.framework.economics.withholding import Thresholds
-from tests.framework.economics.world import Tally, World, steady
+from tests.framework.economics.world import World, steady
 from unchained.node.consensus.params import MAIN
 
 
@@ -24,7 +25,14 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     miners: int = 4
     """Honest nodes, of one hash power each."""
     neighbours: int = 0
-    """Of honest nodes alone: how many each has, so that `delay` is that of a hop; 0: all."""
+    """Of honest nodes alone: how many each has, who pass on what they hear, so that `delay` is that
+    of a hop; 0: all."""
+    verification: float = 0.0
+    """T that an honest node takes to verify a coin, one after another, before it counts it, follows
+    it and passes it on."""
+    spam: int = 0
+    """Of a withholding miner: forged coins that it sends every honest node for each honest coin, in
+    half the time."""
     attackers: int = 1
     """Withholding miners of so much each, who do not know each other."""
     zipf: bool = False
@@ -40,6 +48,9 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     give_up: float = 0.0
     lists: str = "own"
     hoards: bool = False
+    stakes: float = 0.0
+    worth: float = 0.0
+    rival: float = 1000.0
     length: float = 8.0
     """T for which the network is cut in halves."""
     watched: float = 12.0
@@ -56,6 +67,8 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     more than their bodies."""
     answers: bool = False
     """Whether honest miners leave out the coins of whoever leaves out others'."""
+    halves: bool = False
+    """Of a balancer: whether it tells half of the honest nodes alone, who pass it on."""
 
     def fault(self) -> str:
         """Return what is wrong with them, nothing if they will do."""
@@ -65,8 +78,14 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
             return "--attackers takes 1 or more, who together have less than all the power"
         if self.delay < 0 or self.size < 1 or self.miners < 1:
             return "--delay takes 0 or more, --size 1 or more, --miners 1 or more"
-        if self.lists not in ("own", "first", "all"):
-            return "--lists takes own, first or all"
+        if self.verification < 0 or self.spam < 0:
+            return "--verification takes T, 0 or more, --spam 0 forged coins or more"
+        if self.spam and not self.verification:
+            return "--spam takes --verification: what nobody verifies is no spam"
+        if self.spam and self.late_bodies:
+            return "--spam and --late-bodies are two policies"
+        if self.lists not in ("own", "first", "fresh", "all"):
+            return "--lists takes own, first, fresh or all"
         if self.score not in CHOICES:
             return f"--score takes one of {', '.join(CHOICES)}"
         if not 0 <= self.tilt < 1:
@@ -76,13 +95,16 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
         return ""
 
     def thresholds(self) -> Thresholds:
-        return Thresholds(self.alone, self.show, self.give_up, self.lists, self.hoards)
+        names = Thresholds.__struct_fields__
+        return Thresholds(**{name: getattr(self, name) for name in names})
 
 
 def network_of(parameters: Parameters, seed: int, shares: Sequence[float]) -> World:
     """Return a world on main's parameters."""
     ease = 4 if parameters.retarget else 1
-    return World(MAIN if parameters.retarget else steady(), seed, shares, ease)
+    world = World(MAIN if parameters.retarget else steady(), seed, shares, ease)
+    world.verification = parameters.verification * world.network.epoch_ms
+    return world
 
 
 def with_attacker(

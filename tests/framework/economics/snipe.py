@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tests.framework.economics.withholding import Thresholds, Withholding, score_of
+from tests.framework.economics.withholding import Thresholds, Withholding
 from tests.framework.economics.world import World
-from unchained.node.consensus.fork_choice import count_plain, work
 from unchained.node.consensus.mints import pool_share
 
 POOL = 10**18
@@ -33,20 +32,11 @@ class Sniper(Withholding):
 
     def decide(self) -> None:
         if self.sniping and self.view.tip.height == 0 and self.public.tip.height > 0:
-            if self._hope() >= -self.patience:
+            if self.hope() >= -self.patience:
                 return
             self.stop()
             return
         super().decide()
-
-    def _hope(self) -> float:
-        """Return by how much an anchor would lead that it found at once."""
-        root = self.view.tree.root
-        target = self.world.network.target0
-        plain = count_plain(list(root.bound), target, self.world.network)
-        rivals = self.public.tree.root.children
-        best = max(score_of(self.public.tree, child) for child in rivals)
-        return plain - best / work(target)
 
     def stop(self) -> None:
         """Show everything, and be honest."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
+from typing import Final
 
 import msgspec
 
-from tests.framework.economics.world import Find, Miner, View, World
+from tests.framework.economics.world import KEPT_ANCHORS, Attacker, Find, View, World
 from unchained.node.chain.template import Template
 from unchained.node.chain.tree import AnchorNode, AnchorTree
 from unchained.node.consensus.fork_choice import count_plain, score, vote_work, work
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.types import CoinId
+
+LONGEST: Final = KEPT_ANCHORS - 8
+"""Anchors of a branch that is shown whatever thresholds say: views forget where longer ones fork
+from the others."""
 
 
 class Thresholds(msgspec.Struct, frozen=True):
@@ -20,17 +26,26 @@ class Thresholds(msgspec.Struct, frozen=True):
     It shows its branch once it leads another by at most `show`, or, while there is no other, once
     it leads what the next public anchor would begin with by at most `alone`; it gives up once it
     is more than `give_up` behind. Between, it mines on in secret. `alone` of some hundreds keeps
-    nothing back.
+    nothing back. What both sides have at stake are the coins bound to their branches: strays, once
+    the branch has lost.
     """
 
     alone: float
     show: float = 2
     give_up: float = 0
     lists: str = "own"
-    """Which coins its anchors list: "own" alone; "all"; or "first", all in the first anchor of a
-    branch, whose score they raise, and its own in those above."""
+    """Which coins its anchors list: "own" alone; "all"; "first", all in the first anchor of a
+    branch, whose score they raise, and its own in those above; or "fresh", in the first anchor all
+    fresh ones, as the others raise no score."""
     hoards: bool = False
     """Whether it keeps its coins on the public tip for its own anchor, until somebody finds one."""
+    stakes: float = 0.0
+    """By how much further behind it goes on for each coin that it has at stake."""
+    worth: float = 0.0
+    """How many coins both sides must have at stake before it shows what leads another branch."""
+    rival: float = 1000.0
+    """By how much an anchor would have to lead that it found at once beside one that others have
+    found, for it to mine on there and keep its coins back."""
 
 
 def score_of(tree: AnchorTree, node: AnchorNode) -> int:
@@ -58,7 +73,7 @@ def keep(body: Body, view: View, wanted: Callable[[Find], bool]) -> Body:
     return msgspec.structs.replace(body, fresh=fresh, uncles=tuple(own))
 
 
-class Withholding(Miner):
+class Withholding(Attacker):
     """A miner that sees at once what anybody finds, and shows its own when it likes.
 
     `view` has all that it knows, its own secrets too; `public` what everybody knows, or will when
@@ -74,11 +89,16 @@ class Withholding(Miner):
         self.given_up = 0
 
     def body(self, template: Template) -> Body:
-        branching = template.parent != self.public.tip.id
+        branching = self.public.tree.get(template.parent) is None
         lists = self.thresholds.lists
         if lists == "all" or (lists == "first" and not branching):
             return template.body
-        return keep(template.body, self.view, lambda find: find.miner == self.index)
+        everybodys = template.parent if lists == "fresh" and not branching else None
+        return keep(
+            template.body,
+            self.view,
+            lambda find: find.miner == self.index or find.coin.parent == everybodys,
+        )
 
     def found(self, number: int) -> None:
         find = self.world.mine(self.view, self, number)
@@ -107,15 +127,23 @@ class Withholding(Miner):
         """Show, wait or give up."""
         if self.public.tree.get(self.view.tip.id) is not None:
             # It has no branch of its own.
-            if self.public.tip is not self.public.tree.get(self.view.tip.id):
+            if self.view.tip.id != self.public.tip.id and self.hope() < self.thresholds.rival:
                 self._show()
             return
-        fork = self._fork()
+        fork, limits = self._fork(), self.thresholds
+        if self.view.tip.height - fork.height > LONGEST:
+            self._show()
+            return
         lead, contested = self.lead(fork)
-        if (0 < lead <= self.thresholds.show) if contested else lead <= self.thresholds.alone:
+        own, theirs = self._at_stake(fork)
+        if (
+            0 < lead <= limits.show and own + theirs >= limits.worth
+            if contested
+            else lead <= limits.alone
+        ):
             self.shown += 1
             self._show()
-        elif contested and lead < -self.thresholds.give_up:
+        elif contested and lead < -limits.give_up - limits.stakes * own:
             self.given_up += 1
             self._show()
 
@@ -128,6 +156,24 @@ class Withholding(Miner):
                 break
             step = step.parent
         return step
+
+    def _at_stake(self, own: AnchorNode) -> tuple[int, int]:
+        """Return how many coins are bound to the own branch, and to all beside it."""
+        assert own.parent is not None
+        beside = self.public.tree.nodes[own.parent.id].children
+        others = [one for child in beside for one in self.public.tree.subtree(child)]
+        mine = sum(one.votes for one in self.view.tree.subtree(own))
+        return mine, sum(one.votes for one in others)
+
+    def hope(self) -> float:
+        """Return by how much an anchor would lead others' that it found at once on its tip."""
+        tip = self.view.tip
+        target = tip.context.child_target
+        public = self.public.tree.nodes[tip.id]
+        if not public.on_main:
+            return -inf
+        best = max(score_of(self.public.tree, child) for child in public.children)
+        return count_plain(list(tip.bound), target, self.world.network) - best / work(target)
 
     def lead(self, own: AnchorNode) -> tuple[float, bool]:
         """Return by how much the own branch leads, and whether there is another to lead.

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from math import inf
 from random import Random
 from typing import Any, Final, Protocol, cast
 
@@ -27,7 +27,7 @@ from unchained.node.chain.tree import AnchorNode, AnchorTree, Validation
 from unchained.node.consensus.coins import check_coin_alone, check_coin_in_context
 from unchained.node.consensus.context import AnchorContext
 from unchained.node.consensus.genesis import Genesis, genesis_of
-from unchained.node.consensus.mints import CoinKind, Mint
+from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import MAIN, Network
 from unchained.node.consensus.transition import body_root, count_anchor
 from unchained.node.primitives.body import Body
@@ -133,6 +133,12 @@ class View:
         parent = None if found is None else self.tree.get(found.coin.parent)
         return parent is not None and coin_id in parent.bound
 
+    def has(self, find: Find) -> bool:
+        """Return whether the view has a coin, and the anchor that it is."""
+        parent = self.tree.get(find.coin.parent)
+        has_come = find.validation is None or self.tree.get(find.coin.id) is not None
+        return parent is not None and find.coin.id in parent.bound and has_come
+
     def add(self, find: Find) -> bool:
         """Take a coin with its body, and first what it needs, as a node would ask for it."""
         coin = find.coin
@@ -146,8 +152,7 @@ class View:
             parent = self.tree.get(coin.parent)
             if parent is None:
                 return False
-        has_come = find.validation is None or self.tree.get(coin.id) is not None
-        if coin.id in parent.bound and has_come:
+        if self.has(find):
             return False
         if find.body is not None:
             for listed in (*find.body.fresh, *find.body.uncles):
@@ -192,9 +197,11 @@ class Undone(msgspec.Struct, frozen=True):
 
 
 class Miner:
-    """An honest node that mines: takes what comes, follows the product's choice, tells all."""
+    """An honest node that mines: verifies what comes, follows the product's choice, tells all."""
 
     choice: Choice = staticmethod(shipping)
+    verifies = True
+    """Whether it takes its time to verify a coin before it takes it, where the world says so."""
 
     def __init__(self, world: World, index: int, kept: int = KEPT_ANCHORS) -> None:
         self.world = world
@@ -202,6 +209,8 @@ class Miner:
         self.lock = Lock(index.to_bytes(32, "big"))
         self.view = View(world, kept)
         self.coins_found = 0
+        self._verifying: set[Find] = set()
+        self._busy_until = 0.0
 
     def found(self, number: int) -> None:
         """Have tried a hash."""
@@ -214,8 +223,36 @@ class Miner:
         """Return what an anchor of this miner lists."""
         return template.body
 
+    def hear(self, find: Find) -> None:
+        """Be told of a coin: it waits its turn to be verified, behind what it needs of others."""
+        world = self.world
+        if not self.verifies or world.verification == 0:
+            self.receive(find)
+            return
+        if find in self._verifying or self.view.has(find):
+            return
+        self._verifying.add(find)
+        above = world.finds.get(find.coin.parent)
+        if above is not None and above.coin.height > self.view.tree.root.height:
+            self.hear(above)
+        if find.body is not None:
+            for listed in (*find.body.fresh, *find.body.uncles):
+                self.hear(world.finds[CoinId(listed)])
+        # Of an anchor whose coin was there before, no more than the body is new.
+        self.verify(not self.view.knows(find.coin.id))
+        world.at(self._busy_until, self._verified, find)
+
+    def verify(self, coins: int) -> None:
+        """Be busy with so many coins more, forged ones or others."""
+        free_at = max(self._busy_until, self.world.now)
+        self._busy_until = free_at + coins * self.world.verification
+
+    def _verified(self, find: Find) -> None:
+        self._verifying.discard(find)
+        self.receive(find)
+
     def receive(self, find: Find) -> None:
-        """Take what another found, or this one."""
+        """Take what another found and this one has verified, or what it has found itself."""
         if self.view.add(find):
             self.follow()
             if self.world.relays and find.miner != self.index:
@@ -228,6 +265,12 @@ class Miner:
             undone = self.view.move_to(best)
             if undone:
                 self.world.undone.append(Undone(len(undone), sum(one.votes for one in undone)))
+
+
+class Attacker(Miner):
+    """A miner with a policy of its own: it takes for true what it hears."""
+
+    verifies = False
 
 
 class Links(Protocol):
@@ -254,6 +297,8 @@ class World:
         self.links: Links | None = None
         self.relays = False
         """Whether honest nodes pass on what they hear: needed where somebody tells only some."""
+        self.verification = 0.0
+        """Milliseconds that an honest node takes to verify a coin."""
         self.too_deep = 0
         self.coins = 0
         self._by_height: dict[int, list[CoinId]] = {}
@@ -308,11 +353,11 @@ class World:
     # Messages
 
     def tell(self, sender: int, find: Find) -> None:
-        """Send to all others, each at the delay from the sender."""
+        """Send to all others that are not infinitely far, each at the delay from the sender."""
         together: dict[float, list[Miner]] = {}
         now, links = self.now, self.links
         for miner, delay in zip(self.miners, self.delays[sender], strict=True):
-            if miner.index != sender:
+            if miner.index != sender and delay < inf:
                 due = now + delay
                 if links is not None:
                     due = links.arrival(sender, miner.index, now, delay)
@@ -327,10 +372,15 @@ class World:
         else:
             self.at(self.now + delay, self._deliver, receivers, find)
 
+    def tell_half(self, sender: int, find: Find) -> None:
+        """Send to every other miner but the sender, for them to pass on."""
+        half = [miner for miner in self.miners[::2] if miner.index != sender]
+        self.send(half, find, self.delays[sender][0])
+
     @staticmethod
     def _deliver(receivers: Sequence[Miner], find: Find) -> None:
         for miner in receivers:
-            miner.receive(find)
+            miner.hear(find)
 
     # Coins
 
@@ -393,58 +443,3 @@ class World:
             for coin_id in self._by_height.pop(self._forgotten, ()):
                 del self.finds[coin_id]
             self._forgotten += 1
-
-
-class Part:
-    """What a stretch of the main chain has paid."""
-
-    def __init__(self) -> None:
-        self.epochs = 0
-        self.forks = 0
-        """Epochs that ended in more than one anchor."""
-        self.grains: Counter[int] = Counter()
-        """By miner."""
-        self.kinds: Counter[CoinKind] = Counter()
-        self.found: Counter[int] = Counter()
-        """Coins that each miner found meanwhile, wherever they went."""
-
-    @property
-    def coins(self) -> int:
-        return self.kinds.total()
-
-    def share(self, miners: Sequence[int]) -> float:
-        """Return the part of all grains that some miners have got."""
-        return sum(self.grains[one] for one in miners) / self.grains.total()
-
-
-class Tally:
-    """What the main chain of one view has paid, in parts of so many epochs."""
-
-    def __init__(self, world: World, view: View, epochs: int) -> None:
-        self._world = world
-        self._length = epochs
-        self._part = Part()
-        self.parts: list[Part] = []
-        self._before: Counter[int] = Counter()
-        self.last_ms = 0
-        """The time of the last anchor, since genesis."""
-        view.on_final = self._add
-
-    def _add(self, node: AnchorNode) -> None:
-        world = self._world
-        if node.height > 0:
-            part = self._part
-            part.epochs += 1
-            part.forks += len(node.children) > 1
-            self.last_ms = node.coin.header.time - world.network.birth_ms
-            for mint in world.finds[node.id].mints:
-                part.grains[int.from_bytes(mint.lock, "big")] += mint.value
-                part.kinds[mint.kind] += 1
-            if part.epochs == self._length:
-                for miner in world.miners:
-                    part.found[miner.index] = miner.coins_found - self._before[miner.index]
-                    self._before[miner.index] = miner.coins_found
-                self.parts.append(part)
-                self._part = Part()
-        if node.height % 16 == 0:
-            world.forget()

@@ -181,7 +181,8 @@ def whole_files(root: Path, verdicts: Sequence[Verdict]) -> frozenset[str]:
 
 
 def run_planted(options: argparse.Namespace, root: Path) -> int:
-    """Look for the planted bugs and print the table; 1 if one of them is not found."""
+    """Look for the planted bugs and print the table; 1 if one of them is not found, or if the
+    simulation that finds it takes too many faults for that."""
     files = planted.patches(root)
     unknown = sorted(set(options.planted) - {file.stem for file in files})
     if unknown:
@@ -199,9 +200,7 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
                 files,
                 command,
                 Path(folder),
-                lambda each: print(
-                    f"{each.patch}: {each.found_by or 'nothing'}, {each.seconds:.0f} s", flush=True
-                ),
+                lambda each: print(each, flush=True),
             )
         except ValueError as error:
             print(error)
@@ -209,9 +208,18 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
     print()
     print(planted.table(findings))
     if options.json:
-        rows = [{"patch": f.patch, "found_by": f.found_by, "seconds": f.seconds} for f in findings]
+        rows = [
+            {
+                "patch": each.patch,
+                "found_by": each.found_by,
+                "simulation": each.simulation,
+                "faults": each.faults,
+                "seconds": each.seconds,
+            }
+            for each in findings
+        ]
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
-    return 0 if all(each.found_by for each in findings) else 1
+    return 0 if all(each.is_good for each in findings) else 1
 
 
 if __name__ == "__main__":

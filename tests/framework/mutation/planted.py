@@ -23,19 +23,37 @@ from tests.framework.mutation.tree_copy import copy_tree
 FOLDER: Final = "tests/planted"
 LOOKED_FOR_BY: Final = "Looked for by: "
 COMMAND_S_MAX: Final = 1800.0
+FAULTS_MAX: Final = 10
+"""Faults that a simulation which finds a planted bug is cut down to, at most."""
+SHRINK_TRIES: Final = 40
 UNCOLLECTED: Final = "exit code"
 """How `_run` names what has failed without any test that has."""
 _FAILED: Final = re.compile(r"^(?:FAILED (\S+)|ERROR (\S+::\S+))", re.MULTILINE)
+_CUT_DOWN: Final = re.compile(
+    r"^ *scenario (\S+), seed (\d+), cut down to (\d+) faults:", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Which patch was found by what ("" for none), after how many seconds."""
+    """Which patch was found by what ("" for none), after how many seconds; where a simulation
+    found it, which, and how many faults were left of it."""
 
     patch: str
     bug: str
     found_by: str
     seconds: float
+    simulation: str = ""
+    faults: int = 0
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was found, with few faults if by a simulation."""
+        return bool(self.found_by) and self.faults <= FAULTS_MAX
+
+    def __str__(self) -> str:
+        cut = f" ({self.simulation}: {self.faults} faults left)" if self.simulation else ""
+        return f"{self.patch}: {self.found_by or 'nothing'}{cut}, {self.seconds:.0f} s"
 
 
 def patches(root: Path) -> list[Path]:
@@ -114,22 +132,26 @@ def find_planted(
 
 def table(findings: Sequence[Finding]) -> str:
     """Return the findings as a table in Markdown."""
-    rows = ["| patch | bug | found by | seconds |", "|---|---|---|---|"]
+    rows = [
+        "| patch | bug | found by | simulation | faults left | seconds |",
+        "|---|---|---|---|---|---|",
+    ]
     rows += [
-        f"| {each.patch} | {each.bug} | {each.found_by or 'nothing'} | {each.seconds:.0f} |"
+        f"| {each.patch} | {each.bug} | {each.found_by or 'nothing'} | {each.simulation} "
+        f"| {each.faults if each.simulation else ''} | {each.seconds:.0f} |"
         for each in findings
     ]
     return "\n".join(rows)
 
 
-def _run(tree: Path, command: Sequence[str], limit_s: float) -> tuple[str, float]:
-    """Return which test failed, or how else the command did, and its time; "" if it did not."""
+def _run(tree: Path, command: Sequence[str], limit_s: float) -> tuple[str, float, str, int]:
+    """Return which test failed, or how else the command did, and its time, "" if it did not; and
+    the simulation that failed, with how many faults it was cut down to."""
     start = time.monotonic()
     process = subprocess.Popen(
         command,
         cwd=tree,
-        # Nobody wants to know how few faults show a bug that was planted.
-        env=environment_for(tree) | {"UNCHAINED_SHRINK_TRIES": "0"},
+        env=environment_for(tree) | {"UNCHAINED_SHRINK_TRIES": str(SHRINK_TRIES)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -139,14 +161,13 @@ def _run(tree: Path, command: Sequence[str], limit_s: float) -> tuple[str, float
     try:
         output, _ = process.communicate(timeout=limit_s)
     except subprocess.TimeoutExpired:
-        return f"no end within {limit_s:.0f} s", time.monotonic() - start
+        return f"no end within {limit_s:.0f} s", time.monotonic() - start, "", 0
     finally:
         kill_group(process.pid)
         process.wait()
     taken = time.monotonic() - start
     if process.returncode == 0:
-        return "", taken
-    failed = _FAILED.search(output)
-    if failed is None:
-        return f"{UNCOLLECTED} {process.returncode}", taken
-    return (failed[1] or failed[2]), taken
+        return "", taken, "", 0
+    failed, cut = _FAILED.search(output), _CUT_DOWN.search(output)
+    by = f"{UNCOLLECTED} {process.returncode}" if failed is None else failed[1] or failed[2]
+    return by, taken, *(("", 0) if cut is None else (f"{cut[1]} {cut[2]}", int(cut[3])))

@@ -99,7 +99,12 @@ class TestProcess:
 def environment_for(tree: Path) -> dict[str, str]:
     """Return an environment in which Python finds the product in a copy of the tree."""
     # The project itself comes second, for the tester: a copy may have no tests/framework.
-    return os.environ | {"PYTHONPATH": f"{tree}{os.pathsep}{ROOT}", "PYTHONHASHSEED": "0"}
+    return os.environ | {
+        "PYTHONPATH": f"{tree}{os.pathsep}{ROOT}",
+        "PYTHONHASHSEED": "0",
+        # What finds a fault by chance does not find it again.
+        "UNCHAINED_FRESH_SIMULATION_S": "0",
+    }
 
 
 def kill_group(pid: int) -> None:

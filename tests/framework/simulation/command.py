@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 import time
@@ -11,19 +12,25 @@ from pathlib import Path
 from typing import Final
 
 from tests.framework.async_tests import quiet_seeds
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import SCENARIOS, Scenario
 from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import Sightings
-from tests.framework.simulation.simulation import Outcome, simulate_schedule
+from tests.framework.simulation.simulation import simulate_schedule
 from unchained.node.base.randomness import SYSTEM
 
-NIGHTLY: Final = ("storm", "weather", "disks", "wallets", "deep", "hostile", "siege", "main")
+NIGHTLY: Final = (
+    "storm", "weather", "disks", "wallets", "deep", "shallow", "hostile", "siege", "main",
+)  # fmt: skip
 """Scenarios that are run in turn where none is named."""
 KEPT: Final = Path(".ci/simulation")
 """Where recordings of failures are put."""
 SHRINK_TRIES: Final = 60
+PATIENCE: Final = 1.5
+"""Times the virtual time that a failure took, after which a run with fewer faults is taken to hold:
+most runs that cut a failure down would go on for long after that."""
 KIND_WORDS: Final = 5
 """Words of a failure that say what kind it is."""
 SEEDS: Final = 2**31
@@ -41,10 +48,13 @@ class Shown:
             print(f"\r{text:<76}", end="\r", file=sys.stderr, flush=True)
 
 
-def run_once(scenario: Scenario, seed: int, schedule: Schedule) -> Outcome:
-    """Run one simulation, and show how far it is."""
+def run_once(
+    scenario: Scenario, seed: int, schedule: Schedule, until_s: float = math.inf
+) -> Outcome:
+    """Run one simulation, for so many virtual seconds at most, and show how far it is."""
     with quiet_seeds():
-        return simulate_schedule(scenario, seed, schedule, Shown(f"{scenario.name} {seed}"))
+        shown = Shown(f"{scenario.name} {seed}")
+        return simulate_schedule(scenario, seed, schedule, shown, until_s)
 
 
 def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
@@ -54,13 +64,15 @@ def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
 
     def fails(faults: Sequence[Fault]) -> bool:
         nonlocal smallest
-        found = run_once(scenario, outcome.seed, tuple(faults))
+        found = run_once(scenario, outcome.seed, tuple(faults), PATIENCE * outcome.seconds)
         if kind_of(found.failure) != kind_of(outcome.failure):
             return False
         smallest = found
         return True
 
-    shrink(outcome.schedule, fails, tries)
+    # What had not begun when it failed is hardly needed for that.
+    begun = sum(event.kind == "fault" for event in outcome.events)
+    shrink(outcome.schedule, fails, tries, begun)
     return smallest
 
 
@@ -95,7 +107,8 @@ def tell_failure(outcome: Outcome, path: Path) -> str:
     """Return what somebody needs who is to mend it."""
     lines = [
         f"FAILED: {outcome.failure}",
-        f"  scenario {outcome.scenario.name}, seed {outcome.seed}, cut down to:",
+        f"  scenario {outcome.scenario.name}, seed {outcome.seed}, "
+        f"cut down to {len(outcome.schedule)} faults:",
         *(f"    {fault.at_ms / 1000:9.3f} s  {fault.kind} {fault.parameters}"
           for fault in outcome.schedule),
         f"  recording: {path}",

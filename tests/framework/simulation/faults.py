@@ -6,7 +6,7 @@ A fault lasts as long as its `strike` runs, and is taken back when that ends or 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -14,8 +14,8 @@ import msgspec
 import trio
 
 from tests.framework.simulation.faulty_disk import full
+from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
-from unchained.node.chain import held_coins, service, writer
 from unchained.storage.errors import StoreError, StoreUnreadableError
 
 if TYPE_CHECKING:
@@ -24,9 +24,14 @@ if TYPE_CHECKING:
     from tests.framework.simulation.simulation import Simulation
 
 Parameters = dict[str, Any]
+Note = Callable[[], None]
 
-SERVICES: Final = ("miner", "epochs", "harvest", "network", "wallets", "chain")
-"""Services that a fault cancels. The first three are restarted, the others stop their node."""
+SERVICES: Final = (
+    "miner", "epochs", "harvest", "network", "wallets", "chain", "network.transport",
+    "network.peers", "network.relay", "network.stem", "network.sync",
+)  # fmt: skip
+"""Services that a fault cancels, and the parts of the network. The first three are restarted, the
+others stop their node."""
 
 
 class FaultKind(Protocol):
@@ -35,8 +40,9 @@ class FaultKind(Protocol):
     def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
         """Return its particulars: what JSON can hold. Nodes go by their number, times in ms."""
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
-        """Let it happen."""
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
+        """Let it happen; `note` is called once or more if it has: a link that nobody uses is cut
+        in vain."""
 
 
 def _some_ms(rng: random.Random, scenario: Scenario, least: float, most: float) -> int:
@@ -53,15 +59,20 @@ def _pair(rng: random.Random, scenario: Scenario) -> list[int]:
 
 
 @contextmanager
-def _blocked(simulation: Simulation, pairs: list[tuple[int, int]]) -> Iterator[None]:
-    """Let nothing pass from the one to the other of each pair of nodes meanwhile."""
+def _blocked(simulation: Simulation, pairs: list[tuple[int, int]], note: Note) -> Iterator[None]:
+    """Let nothing pass from the one to the other of each pair of nodes meanwhile; `note` it if
+    something would have."""
     ids = [memory_peer_id(node.name) for node in simulation.nodes]
     directed = [(ids[one], ids[other]) for one, other in pairs]
-    simulation.net.weather.block(directed)
+    weather = simulation.net.weather
+    before = sum(weather.held_back[pair] for pair in directed)
+    weather.block(directed)
     try:
         yield
     finally:
-        simulation.net.weather.unblock(directed)
+        weather.unblock(directed)
+        if sum(weather.held_back[pair] for pair in directed) > before:
+            note()
 
 
 class Partition:
@@ -77,8 +88,8 @@ class Partition:
         outside = [n for n in range(len(simulation.nodes)) if n not in inside]
         return [pair for one in inside for two in outside for pair in ((one, two), (two, one))]
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
-        with _blocked(simulation, self.pairs(simulation, drawn)):
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
+        with _blocked(simulation, self.pairs(simulation, drawn), note):
             await trio.sleep(drawn["ms"] / 1000)
 
 
@@ -105,10 +116,11 @@ class FlappingLink:
         gaps = [_some_ms(rng, scenario, 0.01, 0.6) for _ in range(rng.randint(4, 20))]
         return {"pair": _pair(rng, scenario), "gaps_ms": gaps}
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         one, other = drawn["pair"]
         for at, gap_ms in enumerate(drawn["gaps_ms"]):
-            with _blocked(simulation, [(one, other), (other, one)] if at % 2 == 0 else []):
+            cut = [(one, other), (other, one)] if at % 2 == 0 else []
+            with _blocked(simulation, cut, note):
                 await trio.sleep(gap_ms / 1000)
 
 
@@ -128,16 +140,19 @@ class OtherLink:
     def changed(self, model: LinkModel, drawn: Parameters) -> dict[str, Any]:
         raise NotImplementedError
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         one, other = (memory_peer_id(simulation.nodes[number].name) for number in drawn["pair"])
         weather = simulation.net.weather
         plain = simulation.link
         changed = {name: getattr(plain, name) for name in LinkModel.__slots__}
         weather.set_link(one, other, LinkModel(**{**changed, **self.changed(plain, drawn)}))
+        before = weather.bent[frozenset((one, other))]
         try:
             await trio.sleep(drawn["ms"] / 1000)
         finally:
             weather.set_link(one, other, plain)
+            if weather.bent[frozenset((one, other))] > before:
+                note()
 
 
 class CloggedLink(OtherLink):
@@ -192,11 +207,12 @@ class Crash:
             "down_ms": _some_ms(rng, scenario, 0.02, 3),
         }
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
         for _ in range(drawn["steps"]):
             await trio.lowlevel.checkpoint()
-        node.crash(drawn["down_ms"] / 1000, power_cut=self.silently)
+        if node.crash(drawn["down_ms"] / 1000, power_cut=self.silently):
+            note()
 
 
 class PowerCut(Crash):
@@ -217,12 +233,13 @@ class CrashAtWrite:
             "down_ms": _some_ms(rng, scenario, 0.02, 3),
         }
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
 
         def kill() -> None:
             simulation.log.note(node.name, "killed while it wrote")
-            node.crash(drawn["down_ms"] / 1000, power_cut=self.power_cut)
+            if node.crash(drawn["down_ms"] / 1000, power_cut=self.power_cut):
+                note()
 
         node.disk_under.at_write(drawn["write"], kill)
         await trio.lowlevel.checkpoint()
@@ -243,12 +260,13 @@ class WriteFails:
     def error(self) -> StoreError:
         return StoreUnreadableError("the device failed")
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
 
         def fail() -> StoreError:
             error = self.error()
             node.expect(error)
+            note()
             return error
 
         node.disk_under.at_write(drawn["write"], fail)
@@ -272,13 +290,15 @@ class SlowDisk:
             "ms": _some_ms(rng, scenario, 0.5, 5),
         }
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         disk = simulation.nodes[drawn["node"]].disk_under
-        disk.delay_s = drawn["delay_ms"] / 1000
+        before, disk.delay_s = disk.delays, drawn["delay_ms"] / 1000
         try:
             await trio.sleep(drawn["ms"] / 1000)
         finally:
             disk.delay_s = 0.0
+            if disk.delays > before:
+                note()
 
 
 class BitFlip:
@@ -289,9 +309,9 @@ class BitFlip:
     def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
         return {"node": _anyone(rng, scenario), "where": rng.getrandbits(32)}
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
-        node.disk_under.rot(random.Random(drawn["where"]), entries=self.entries)
+        node.disk_under.rot(random.Random(drawn["where"]), note, entries=self.entries)
         await trio.lowlevel.checkpoint()
 
 
@@ -307,8 +327,9 @@ class ServiceCancelled:
     def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
         return {"node": _anyone(rng, scenario), "service": rng.choice(SERVICES)}
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
-        simulation.nodes[drawn["node"]].cancel_service(drawn["service"])
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
+        if simulation.nodes[drawn["node"]].cancel_service(drawn["service"]):
+            note()
         await trio.lowlevel.checkpoint()
 
 
@@ -323,9 +344,11 @@ class ClockStep:
             "ms": _some_ms(rng, scenario, 0.5, 5),
         }
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node: SimulatedNode = simulation.nodes[drawn["node"]]
         node.clock.step(drawn["by_ms"])
+        if node.is_up:
+            note()
         try:
             await trio.sleep(drawn["ms"] / 1000)
         finally:
@@ -342,37 +365,31 @@ class ClockDrift:
             "ms": _some_ms(rng, scenario, 1, 15),
         }
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
         node.clock.drift(drawn["per_mille"] / 1000)
+        if node.is_up:
+            note()
         try:
             await trio.sleep(drawn["ms"] / 1000)
         finally:
             node.clock.correct()
 
 
-class SmallQueues:
+class FewPlaces:
     """Queues hold next to nothing in the nodes that start from here on, until the fault ends."""
-
-    LIMITS: Final = (
-        (writer, "WRITER_QUEUE_MAX"),
-        (service, "CHANGES_KEPT"),
-        (held_coins, "MAX_ORPHANS"),
-        (held_coins, "MAX_ORPHANS_OF_PEER"),
-        (held_coins, "MAX_EARLY"),
-    )
 
     def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
         return {"most": rng.choice((1, 2, 8)), "ms": _some_ms(rng, scenario, 1, 10)}
 
-    async def strike(self, simulation: Simulation, drawn: Parameters) -> None:
-        simulation.small_queues.append(drawn["most"])
-        simulation.set_queues(self.LIMITS)
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
+        before = sum(node.starts for node in simulation.nodes)
         try:
-            await trio.sleep(drawn["ms"] / 1000)
+            with simulation.small_queues.of(drawn["most"]):
+                await trio.sleep(drawn["ms"] / 1000)
         finally:
-            simulation.small_queues.remove(drawn["most"])
-            simulation.set_queues(self.LIMITS)
+            if sum(node.starts for node in simulation.nodes) > before:
+                note()
 
 
 FAULT_KINDS: Final[dict[str, FaultKind]] = {
@@ -395,7 +412,8 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "service cancelled": ServiceCancelled(),
     "clock step": ClockStep(),
     "clock drift": ClockDrift(),
-    "small queues": SmallQueues(),
+    "small queues": FewPlaces(),
+    **HOSTILE_KINDS,
 }
 
 

@@ -8,7 +8,7 @@ once it is done, and not before; a checksum finds what has rotted when it is rea
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +34,11 @@ class FaultyDisk:
         """Of each batch since the last synced one, what it replaced."""
         self.delay_s = 0.0
         """Seconds that each piece of work on the store waits first."""
-        self.damaged: set[bytes] = set()
-        """Keys whose values do not match their checksums any more."""
+        self.delays = 0
+        """Pieces of work that have waited so."""
+        self.damaged: dict[bytes, Callable[[], None]] = {}
+        """Keys whose values do not match their checksums any more, and what is called when one is
+        read."""
         self.writes = 0
         """Batches written since there is this disk."""
         self._loose_bytes = 0
@@ -94,14 +97,15 @@ class FaultyDisk:
         self.unsynced.clear()
         return lost
 
-    def rot(self, rng: random.Random, *, entries: int) -> int:
-        """Damage so many entries in a row, anywhere; return how many there were."""
+    def rot(self, rng: random.Random, found: Callable[[], None], *, entries: int) -> int:
+        """Damage so many entries in a row, anywhere; return how many there were. `found` is called
+        when one is read."""
         keys = self.disk.values.keys()
         if not keys:
             return 0
         first = rng.randrange(len(keys))
         hit = [bytes(key) for key in keys[first : first + entries]]
-        self.damaged.update(hit)
+        self.damaged.update(dict.fromkeys(hit, found))
         return len(hit)
 
     def mend(self) -> None:
@@ -120,24 +124,34 @@ class FaultyStore(MemoryStore):
         self.is_dead = False
         """Whether the process is gone: what is left of its tasks writes nothing any more."""
 
-    def write(self, batch: Batch, *, sync: bool) -> None:
-        if not self.is_dead:
-            self._write_or_fail(batch, sync=sync)
+    @property
+    def has_failed(self) -> bool:
+        """Whether a write has failed, as all do that follow."""
+        return self._failure is not None
 
-    def _write_or_fail(self, batch: Batch, *, sync: bool) -> None:
+    def admit(self) -> bool:
+        """Count a write that is about to be, here or beside the store on the same disk; return
+        whether it takes place. Raises what it fails with."""
+        if self.is_dead:
+            return False
         if self._failure is not None:
             raise self._failure
         struck, failure = self._faulty.strike()
-        if struck:
-            if failure is not None:
-                self._failure = failure
-                raise failure
-            if self.is_dead:
-                return
+        if struck and failure is not None:
+            self._failure = failure
+            raise failure
+        return not self.is_dead
+
+    def write(self, batch: Batch, *, sync: bool) -> None:
+        if self.admit():
+            self._write(batch, sync=sync)
+
+    def _write(self, batch: Batch, *, sync: bool) -> None:
         values = self._faulty.disk.values
         undo = {key: values.get(key) for key in batch.changes}
         super().write(batch, sync=sync)
-        self._faulty.damaged.difference_update(undo)
+        for key in undo.keys() & self._faulty.damaged.keys():
+            del self._faulty.damaged[key]
         self._faulty.note_written(undo, batch.size, sync=sync)
 
     def _get(self, key: bytes) -> bytes | None:
@@ -169,14 +183,15 @@ class FaultySnapshot(MemorySnapshot):
         return checked(self._faulty.damaged, super()._walk(*arguments))  # type: ignore[arg-type]
 
 
-def check(damaged: set[bytes], key: bytes) -> None:
+def check(damaged: Mapping[bytes, Callable[[], None]], key: bytes) -> None:
     """Raise what a store raises for an entry that is damaged."""
     if damaged and key in damaged:
+        damaged[key]()
         raise StoreCorruptError(f"entry {key.hex()[:16]} is damaged", path=Path("simulated"))
 
 
 def checked(
-    damaged: set[bytes], entries: Iterator[tuple[bytes, bytes]]
+    damaged: Mapping[bytes, Callable[[], None]], entries: Iterator[tuple[bytes, bytes]]
 ) -> Iterator[tuple[bytes, bytes]]:
     """Yield entries up to the first that is damaged."""
     for key, value in entries:

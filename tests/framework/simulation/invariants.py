@@ -5,6 +5,7 @@ Each raises `InvariantBrokenError` with one line that names the node and what do
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Mapping
 from functools import lru_cache
@@ -15,24 +16,20 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
 
 from tests.framework.chains import assert_equal_to_model
 from tests.framework.model import Known, Model
-from tests.framework.slow import slow_hash
-from unchained.node.chain import held_coins
+from tests.framework.simulation.bounds import (
+    MADE_SMALL,
+    disk_max,
+    disk_of,
+    holdings,
+    memory_max,
+    stale_candidates,
+)
+from tests.framework.slow_transfers import slow_fault
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.mempool.mempool import Mempool
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.consensus.params import Network
-from unchained.node.consensus.transfers import (
-    check_conditions,
-    check_transfer_alone,
-    decode_transfer,
-)
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
-from unchained.node.primitives.conditions import KeyCondition, parse_condition
-from unchained.node.primitives.errors import ProtocolError
-from unchained.node.primitives.transfer import SizedTransfer
-from unchained.node.transport.gossip_router import CACHE_BYTES_MAX
-from unchained.node.transport.seen_ids import SEEN_MAX
 from unchained.node.wallet.errors import NoSuchTransferError
 from unchained.node.wallet.records import HistoryEntry, HistoryStatus, OutgoingState
 from unchained.node.wallet.wallet import Wallet
@@ -50,8 +47,8 @@ if TYPE_CHECKING:
     from tests.framework.simulation.simulated_node import SimulatedNode
     from tests.framework.simulation.simulation import Simulation
 
-DISK_ENTRIES_PER_COIN: Final = 64
-"""Entries of a store for each coin that a node knows, at most."""
+SIGHASH_CONTEXT: Final = b"unchained transfer v1"
+"""What signatures of transfers are made for (Protocol §8.2)."""
 
 
 class InvariantBrokenError(Exception):
@@ -67,22 +64,30 @@ def require(holds: bool, what: str) -> None:
 
 
 def check_bounds(node: SimulatedNode) -> None:
-    """What a node holds for others is bounded."""
-    chain = node.chain
-    waiting = chain._writer._send.statistics().current_buffer_used
-    require(waiting <= chain._writer._send._state.max_buffer_size, f"{node.name}: writer's queue")
-    statistics = chain.statistics()
-    require(statistics.orphans <= held_coins.MAX_ORPHANS + 1, f"{node.name}: orphans")
-    require(statistics.early <= held_coins.MAX_EARLY + 1, f"{node.name}: early coins")
-    mempool: Mempool = chain._writer._core.mempool
-    held = chain.status.value.mempool.bytes
-    require(held <= mempool._capacity, f"{node.name}: {held} bytes in the mempool")
-    router = node.transport.switchboard.router
-    require(len(router._seen) <= SEEN_MAX, f"{node.name}: gossip that has been seen")
-    require(router._cache_bytes <= CACHE_BYTES_MAX, f"{node.name}: gossip cache")
-    bound = DISK_ENTRIES_PER_COIN * (1_000 + chain.status.value.coins + 40 * node.height)
-    entries = len(node.disk_under.disk.values)
-    require(entries <= bound, f"{node.name}: {entries} entries on disk, expected {bound} at most")
+    """What a node holds for others is bounded, of each kind and altogether."""
+    memory, simulation = 0.0, node.simulation
+    small = simulation.small_queues
+    # What it has from before may be more.
+    least = small.least if node.started_at >= small.since else math.inf
+    for holding in holdings(node):
+        most = min(holding.most, least) if holding.what in MADE_SMALL else holding.most
+        require(
+            holding.held <= most,
+            f"{node.name}: {holding.held} {holding.what}, expected {most} at most",
+        )
+        memory += holding.held * holding.bytes_each
+    bound = memory_max(len(simulation.coins), len(simulation.transfers))
+    require(memory <= bound, f"{node.name}: {memory:.0f} bytes of memory, expected {bound} at most")
+
+
+def check_disk(node: SimulatedNode) -> None:
+    """What a node has written is bounded, and nothing stays of which nothing can come."""
+    simulation = node.simulation
+    size = disk_of(node.disk_under.disk.values)
+    bound = disk_max(len(simulation.coins), node.height, len(simulation.transfers))
+    require(size <= bound, f"{node.name}: {size} bytes on disk, expected {bound} at most")
+    stale = stale_candidates(node.chain._writer._core)
+    require(not stale, f"{node.name}: {len(stale)} candidates are kept below the tree")
 
 
 def check_nobody_honest_is_banned(simulation: Simulation) -> None:
@@ -217,39 +222,25 @@ def known_to(store: Reader, network: Network) -> Known:
 
 
 def faulty(transfers: Mapping[bytes, bytes], network: Network) -> dict[bytes, str]:
-    """Return the transfers that fail by themselves, with the rule; who has signed is looked at
-    here, without the product's code."""
-    found = {wid: _fault_of(raw, network) for wid, raw in transfers.items()}
+    """Return the transfers that fail by themselves, with the rule, as a second decoder and second
+    rules have it (`tests.framework.slow_transfers`)."""
+    found = {wid: _fault_of(raw, network.chain_id) for wid, raw in transfers.items()}
     return {wid: name for wid, name in found.items() if name}
 
 
 @lru_cache(maxsize=4096)
-def _fault_of(raw: bytes, network: Network) -> str:
+def _fault_of(raw: bytes, chain_id: int) -> str:
+    fault = slow_fault(raw, chain_id, _verifies)
+    return "" if fault is None else f"late {fault.name}" if fault.late else fault.name
+
+
+def _verifies(public_key: bytes, sighash: bytes, signature: bytes) -> bool:
+    """Tell whether a signature is a key's over a sighash, by the library that nodes use too."""
     try:
-        sized = decode_transfer(raw)
-        check_transfer_alone(sized.transfer, network)
-        check_conditions(sized.transfer)
-    except ProtocolError as error:
-        return error.name
-    return "" if _is_signed(sized) else "BAD_SIGNATURE"
-
-
-def _is_signed(sized: SizedTransfer) -> bool:
-    """Tell whether the keys of all inputs that ask for one key have signed a transfer."""
-    signed = set()
-    for entry in sized.transfer.signatures:
-        try:
-            key = MLDSA65PublicKey.from_public_bytes(entry.public_key)
-            key.verify(entry.signature, sized.sighash, b"unchained transfer v1")
-        except (ValueError, InvalidSignature):
-            return False
-        signed.add(slow_hash("key", entry.public_key))
-    conditions = [parse_condition(entry.condition) for entry in sized.transfer.inputs]
-    return all(
-        condition.key_hash in signed
-        for condition in conditions
-        if isinstance(condition, KeyCondition)
-    )
+        MLDSA65PublicKey.from_public_bytes(public_key).verify(signature, sighash, SIGHASH_CONTEXT)
+    except (ValueError, InvalidSignature):
+        return False
+    return True
 
 
 def check_wallets(simulation: Simulation) -> None:

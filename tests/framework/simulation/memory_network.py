@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -77,12 +77,17 @@ class MemoryNetwork:
 
     def __init__(self, seed: int, model: LinkModel | None = None) -> None:
         self.rng = random.Random(seed)
-        self._model = model or LinkModel()
+        self.usual = model or LinkModel()
+        """How a link behaves of which nothing else is said."""
         self._models: dict[frozenset[PeerId], LinkModel] = {}
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
         self.names: dict[str, str] = {}
         self.replayed = 0
         """Gossip that has come once more."""
+        self.held_back: Counter[tuple[PeerId, PeerId]] = Counter()
+        """Frames that a partition has kept, by who sent them to whom."""
+        self.bent: Counter[frozenset[PeerId]] = Counter()
+        """Frames that have gone over a link that was not as all others are."""
         self._groups: dict[PeerId, int] = {}
         self._blocked: Counter[tuple[PeerId, PeerId]] = Counter()
         self._wires: dict[_Wire, None] = {}
@@ -97,7 +102,7 @@ class MemoryNetwork:
 
     def link(self, one: PeerId, other: PeerId) -> LinkModel:
         """Return how the link between two nodes behaves."""
-        return self._models.get(frozenset((one, other)), self._model)
+        return self._models.get(frozenset((one, other)), self.usual)
 
     def set_name(self, name: str, ip: str) -> None:
         """Let a DNS name mean an address."""
@@ -222,18 +227,33 @@ class _End:
         self.answering: dict[int, trio.CancelScope] = {}
         self._free_at = 0.0
         self._last_at = 0.0
+        self._leaving: deque[tuple[float, int]] = deque()
+        """When each frame that waits for bandwidth will have left, and its bytes."""
+        self._leaving_bytes = 0
 
     def backlog(self) -> float:
         """Return the bytes that wait for bandwidth."""
         return max(0.0, self._free_at - trio.current_time()) * self.wire.model().bandwidth
 
+    def waiting_bytes(self) -> int:
+        """Return the bytes of the frames that have not left yet, whatever the link is now."""
+        now = trio.current_time()
+        while self._leaving and self._leaving[0][0] <= now:
+            self._leaving_bytes -= self._leaving.popleft()[1]
+        return self._leaving_bytes
+
     def transmit(self, size: int, deliver: Callable[[], None]) -> None:
         """Call `deliver` at the other side when `size` bytes would have arrived there."""
         network, model, now = self.wire.network, self.wire.model(), trio.current_time()
         size += _FRAME_BYTES
+        if model is not network.usual:
+            network.bent[frozenset((self.me.id, self.other.me.id))] += 1
         self.me.switchboard.counters.bytes_sent += size
         self.other.me.switchboard.counters.bytes_received += size
         self._free_at = max(now, self._free_at) + size / model.bandwidth
+        self.waiting_bytes()
+        self._leaving.append((self._free_at, size))
+        self._leaving_bytes += size
         when = self._free_at + model.latency + network.rng.uniform(0.0, model.jitter)
         while network.rng.random() < model.loss:
             when += model.resend_after
@@ -292,6 +312,7 @@ class _Wire:
 
     def arrive(self, end: _End, deliver: Callable[[], None]) -> None:
         if self.network.separated(end.other.me.id, end.me.id):
+            self.network.held_back[(end.other.me.id, end.me.id)] += 1
             self.held.append(lambda: self.arrive(end, deliver))
         elif end.open:
             deliver()

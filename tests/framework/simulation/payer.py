@@ -67,5 +67,9 @@ class Payer:
                 raise
             self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
         else:
+            if not node.is_up or node.starts != life:
+                # Nobody has heard the answer of a process that is gone.
+                self._simulation.log.note(node.name, "not paid", why="stopped")
+                return
             node.sent.append(sent.txid)
             self._simulation.log.note(node.name, "paid", txid=sent.txid, value=value)

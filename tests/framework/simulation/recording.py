@@ -12,15 +12,17 @@ import msgspec
 
 from tests.framework.simulation.event_log import plain
 from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.hostile_node import hostile_kind
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.policies import POLICIES
 from tests.framework.simulation.scenario import SIMULATED_NETWORKS, Scenario
 from tests.framework.simulation.schedule import Fault
-from tests.framework.simulation.simulation import Outcome
 from unchained.node.consensus.coins import is_anchor_grade
 from unchained.node.consensus.genesis import genesis_of
 
 FORMAT: Final = "unchained-simulation"
-VERSION: Final = 1
+VERSION: Final = 2
+"""2: hostile nodes stand in the schedule. In 1 they were there from the beginning to the end."""
 RECORDING_BYTES_MAX: Final = 256 << 20
 """Bytes of a file that is looked at."""
 
@@ -37,10 +39,20 @@ class RecordedSettings(msgspec.Struct, frozen=True):
     epochs: int
     faults: tuple[str, ...]
     longest_partition: float
-    hostile: tuple[str, ...]
-    hostile_share: float
     compares_with_model: bool
     inbound: int = 32
+    hostile_chance: float = 0.0
+
+
+class _FirstSettings(msgspec.Struct, frozen=True):
+    """What version 1 said of hostile nodes: their policies, and the share of each."""
+
+    hostile: tuple[str, ...]
+    hostile_share: float
+
+
+class _FirstRecording(msgspec.Struct, frozen=True):
+    settings: _FirstSettings
 
 
 class RecordedNode(msgspec.Struct, frozen=True):
@@ -183,6 +195,19 @@ def save(recording: Recording, path: Path) -> None:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(recording), indent=0))
 
 
+def _from_first(recording: Recording, first: _FirstRecording) -> Recording:
+    """Return a recording of version 1 as one of this version."""
+    said = first.settings
+    parameters = {
+        "share_percent": round(100 * said.hostile_share),
+        "ms": round(1000 * recording.scenario().seconds),
+    }
+    nodes = (Fault(0, hostile_kind(policy), parameters) for policy in said.hostile)
+    return msgspec.structs.replace(
+        recording, version=VERSION, schedule=(*nodes, *recording.schedule)
+    )
+
+
 def load(path: Path) -> Recording:
     """Read a recording. Raises OSError, `RecordingError`."""
     if path.stat().st_size > RECORDING_BYTES_MAX:
@@ -190,20 +215,23 @@ def load(path: Path) -> Recording:
             f"{path}: {path.stat().st_size} bytes, expected {RECORDING_BYTES_MAX} at most"
         )
     try:
-        recording = msgspec.json.decode(path.read_bytes(), type=Recording)
+        raw = path.read_bytes()
+        recording = msgspec.json.decode(raw, type=Recording)
+        first = msgspec.json.decode(raw, type=_FirstRecording) if recording.version == 1 else None
     except msgspec.MsgspecError as error:
         raise RecordingError(f"{path}: no recording of version {VERSION}: {error}") from None
     if recording.format != FORMAT:
         raise RecordingError(f"{path}: format {recording.format!r}, expected {FORMAT!r}")
     settings = recording.settings
+    policies = () if first is None else first.settings.hostile
     for what, names, known in (
         ("network", (settings.network,), SIMULATED_NETWORKS),
         ("fault", (*settings.faults, *(fault.kind for fault in recording.schedule)), FAULT_KINDS),
-        ("policy", settings.hostile, POLICIES),
+        ("policy", policies, POLICIES),
     ):
         unknown = sorted(set(names) - set(known))
         if unknown:
             raise RecordingError(
                 f"{path}: {what} {unknown[0]!r}, expected one of {', '.join(known)}"
             )
-    return recording
+    return recording if first is None else _from_first(recording, first)

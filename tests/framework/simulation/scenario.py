@@ -51,10 +51,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = EVERYTHING
     longest_partition: float = 10
     """Epochs that a partition lasts at most."""
-    hostile: tuple[str, ...] = ()
-    """Policies, by name, of hostile nodes beside the others."""
-    hostile_share: float = 0.2
-    """Coins that each of them finds, as a share of what the others find together."""
+    hostile_chance: float = 0.0
+    """Chance with which a hostile node of each policy comes to the others."""
     inbound: int = 32
     """Inbound peers that a node has room for."""
     compares_with_model: bool = True
@@ -78,24 +76,22 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
 SCENARIOS: Final = {
     scenario.name: scenario
     for scenario in (
-        Scenario(name="storm"),
+        Scenario(name="storm", hostile_chance=0.1),
         Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
         Scenario(name="disks", faults=DISKS),
         Scenario(name="wallets", faults=("crash", "isolation", "service cancelled"), nodes=4,
                  wallets=4, payments_per_epoch=1.0),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
-                 payments_per_epoch=0.1, longest_partition=100),
+                 payments_per_epoch=0.1, longest_partition=100, hostile_chance=0.1),
         # The model takes how deep the tree reaches from the node.
         Scenario(name="shallow", network=SHALLOW_SIM, nodes=4, wallets=0, epochs=40,
                  longest_partition=5, faults=("partition", "isolation", "unreadable file"),
                  compares_with_model=False),
-        Scenario(name="hostile", faults=(), epochs=20, wallets=2, inbound=16, hostile=(
-            "withholding", "equivocating", "forging", "stalling", "flooding", "spamming",
-            "time games", "thieving", "replaying")),
-        Scenario(name="siege", epochs=20, wallets=2, hostile=(
-            "selfish", "balancing", "forging", "spamming", "thieving")),
+        Scenario(name="hostile", faults=(), epochs=20, wallets=2, inbound=16, hostile_chance=0.7),
+        Scenario(name="siege", epochs=20, wallets=2, hostile_chance=0.45),
         Scenario(name="calm", faults=(), epochs=12),
-        Scenario(name="main", network=MAIN_SIM, epochs=36, payments_per_epoch=0.2),
+        Scenario(name="main", network=MAIN_SIM, epochs=36, payments_per_epoch=0.2,
+                 hostile_chance=0.1),
         Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
         Scenario(name="crowd", network=MAIN_SIM, nodes=200, miners=16, wallets=0, epochs=2,
                  faults=WEATHER, compares_with_model=False),

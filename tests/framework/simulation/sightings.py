@@ -12,9 +12,13 @@ FAULTS = frozenset(
         "crash", "crash at a write", "power cut", "power cut at a write", "service cancelled",
         "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
         "unreadable file", "clock step", "clock drift", "small queues",
+        "balancing node", "equivocating node", "flooding node", "forging node", "replaying node",
+        "selfish node", "spamming node", "stalling node", "thieving node", "time games node",
+        "withholding node",
     }
 )  # fmt: skip
-"""Kinds of fault, each of which some simulation of the fixed set must have."""
+"""Kinds of fault, each of which must have happened in some simulation of the fixed set: drawn and
+struck in vain it has not."""
 
 STATES = frozenset(
     {
@@ -25,7 +29,8 @@ STATES = frozenset(
         "coin held for its parent", "coin too new held", "transfer back in the mempool",
         "payment mined", "service restarted",
         "node stopped by its store", "disk replaced", "node behind", "clock behind the tip",
-        "synced from nothing",
+        "synced from nothing", "reorganisation refused", "operator began anew", "relay lagging",
+        "changes lost by a slow reader", "payment in conflict", "payment on the chain in the end",
     }
 )  # fmt: skip
 """States of interest, each of which some simulation of the fixed set must reach."""

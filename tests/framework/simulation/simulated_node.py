@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,15 +17,23 @@ import msgspec
 import structlog
 import trio
 
+from tests.framework.simulation.acknowledged import Acknowledged, forgotten_payment
 from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore
 from tests.framework.simulation.link_model import memory_peer_id
 from tests.framework.simulation.memory_network import MemoryTransport
 from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.simulation.simnet import BACKEND, SimNode, SimPayout, solve
 from tests.framework.simulation.skewed_clock import SkewedClock
+from tests.framework.simulation.wallet_disk import WalletDisk
 from unchained.miner.jobs import Job, Solution
 from unchained.node.base.fanout import Lost
-from unchained.node.base.services import Service, ServiceEndedError, Supervisor
+from unchained.node.base.services import (
+    Service,
+    ServiceEndedError,
+    ServiceFailedError,
+    ServiceRun,
+    Supervisor,
+)
 from unchained.node.chain.service import ChainService
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.mining.epoch_manager import EpochManager
@@ -33,14 +42,13 @@ from unchained.node.mining.payout import AccountPayout
 from unchained.node.peers.dialler import PeerSettings
 from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import CoinHeader
-from unchained.node.primitives.types import CoinId
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
+from unchained.node.wallet.errors import StoreUnavailableError
 from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.wallet_file import KdfCost
-from unchained.storage import schema
 from unchained.storage.errors import StoreCorruptError, StoreError
 from unchained.storage.open import prepare
 
@@ -49,6 +57,8 @@ if TYPE_CHECKING:
 
 CHEAP: Final = KdfCost(32, 1, 1)
 PASSPHRASE: Final = "pass"
+TOLD_OF_FAILED_WRITES: Final = ("wallet.unusable", "wallet.not_followed")
+"""What the log says of wallets whose files cannot be written."""
 FAILED_DOWN_S: Final = 5.0
 """Seconds after which a node whose store failed is started again."""
 
@@ -66,6 +76,7 @@ class SlowRunner:
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:
         await trio.lowlevel.checkpoint()
         if self._disk.delay_s:
+            self._disk.delays += 1
             await trio.sleep(self._disk.delay_s)
         return work(*args)
 
@@ -113,6 +124,19 @@ class PoissonMiner:
             self._send.send_nowait(Solution(job.number, coin.raw[:166], coin.mix, coin.id, 0))
 
 
+class PartedNetwork(NodeNetwork):
+    """What joins a node to others; each part runs as `wrap` makes it of its name and itself."""
+
+    def __init__(
+        self, wrap: Callable[[str, ServiceRun], ServiceRun], *arguments: Any, **options: Any
+    ) -> None:
+        self._wrap = wrap
+        super().__init__(*arguments, **options)
+
+    def services(self) -> list[tuple[str, ServiceRun]]:
+        return [(name, self._wrap(f"network.{name}", run)) for name, run in super().services()]
+
+
 class SimulatedNode(SimNode):
     """One honest node. Its keeper starts it again whenever it has stopped or crashed."""
 
@@ -130,6 +154,8 @@ class SimulatedNode(SimNode):
         self.clock = SkewedClock(simulation.net.start_ms)
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
+        self.started_at = 0.0
+        """When its life began, s of virtual time."""
         self.went_up = trio.Event()
         self.is_new = False
         """Whether it has begun anew on an empty disk, and has no chain yet."""
@@ -138,13 +164,16 @@ class SimulatedNode(SimNode):
         self.bans: dict[str, int] = {}
         """Until when what is banned is banned, ms, for bans that had time to be saved."""
         self._young_bans: dict[str, int] = {}
-        self.durable: list[CoinId] = []
-        """Anchors that a synced batch has connected: none of them is ever lost."""
+        self.acknowledged = Acknowledged()
         self.wallets = None
         self.supervisor: Supervisor | None = None
         self._life: trio.CancelScope | None = None
+        self.wallet_disk = None if home is None else WalletDisk(home)
         self._expected: list[StoreError] = []
-        self._cancelled: set[str] = set()
+        self._cancelled: Counter[str] = Counter()
+        """Services that were cancelled and have not ended yet."""
+        self._explained: list[ServiceEndedError] = []
+        """What came of cancelling services."""
         self._has_rotted = False
         self._down_s = 0.0
         self._hurry = trio.Event()
@@ -176,7 +205,9 @@ class SimulatedNode(SimNode):
     @property
     def is_troubled(self) -> bool:
         """Whether something has befallen it in this life after which services may fail."""
-        return bool(self._expected or self._cancelled or self.has_rotted or self.is_dead)
+        return bool(
+            self._expected or self._cancelled or self._explained or self.has_rotted or self.is_dead
+        )
 
     @property
     def has_rotted(self) -> bool:
@@ -185,10 +216,10 @@ class SimulatedNode(SimNode):
 
     # What befalls it
 
-    def crash(self, down_s: float, *, power_cut: bool) -> None:
-        """Be gone at once, for so many seconds."""
+    def crash(self, down_s: float, *, power_cut: bool) -> bool:
+        """Be gone at once, for so many seconds; return whether it was there."""
         if not self.is_up or self._store is None or self._life is None:
-            return
+            return False
         self.is_up = False
         self._down_s = down_s
         self._store.is_dead = True
@@ -199,18 +230,23 @@ class SimulatedNode(SimNode):
             self.simulation.sightings.note("crash during compaction")
         if power_cut and self.disk_under.lose_power(self.simulation.rng):
             self.simulation.sightings.note("unsynced writes lost")
+        if self.wallet_disk is not None and self.wallet_disk.crash(power_cut=power_cut):
+            self.simulation.sightings.note("wallet's writes lost")
+        return True
 
     def begin_anew(self) -> None:
         """Start at once on an empty disk."""
         self.crash(0.0, power_cut=False)
         self._replace_disk()
 
-    def cancel_service(self, name: str) -> None:
-        """Let one of the node's services end, if it runs."""
+    def cancel_service(self, name: str) -> bool:
+        """Let one of the node's services end; return whether it has run."""
         scope = self._scopes.get(name)
-        if self.is_up and scope is not None:
-            self._cancelled.add(name)
-            scope.cancel()
+        if not self.is_up or scope is None:
+            return False
+        self._cancelled[name] += 1
+        scope.cancel()
+        return True
 
     def expect(self, error: StoreError) -> None:
         """Let this error be accounted for."""
@@ -225,15 +261,33 @@ class SimulatedNode(SimNode):
         if isinstance(error, BaseExceptionGroup):
             return all(map(self.accounts_for, error.exceptions))
         if isinstance(error, ServiceEndedError):
-            return error.service in self._cancelled
+            return self._has_cancelled(error)
         if isinstance(error, StoreCorruptError):
             return self.has_rotted
+        if isinstance(error, StoreUnavailableError):
+            return self._has_failed_writes
         if isinstance(error, trio.ClosedResourceError):
             # A chain that has stopped says so to whoever asks.
-            return bool(self._expected or self._cancelled or self.has_rotted)
-        if error.__cause__ is not None and type(error).__name__ == "ServiceFailedError":
+            return bool(self._expected or self._cancelled or self._explained or self.has_rotted)
+        if error.__cause__ is not None and isinstance(error, ServiceFailedError):
             return self.accounts_for(error.__cause__)
         return error in self._expected
+
+    def accounts_for_line(self, kind: str) -> bool:
+        """Tell whether a line of its log that names no exception follows from what has befallen
+        the node: what it says of its wallets once its disk takes no more."""
+        return kind in TOLD_OF_FAILED_WRITES and self._has_failed_writes
+
+    @property
+    def _has_failed_writes(self) -> bool:
+        return self._store is not None and self._store.has_failed
+
+    def _has_cancelled(self, error: ServiceEndedError) -> bool:
+        """Tell whether a service ended because it was cancelled: each time explains one end."""
+        if error not in self._explained and self._cancelled[error.service] > 0:
+            self._cancelled -= Counter([error.service])
+            self._explained.append(error)
+        return error in self._explained
 
     # Its lives
 
@@ -256,13 +310,17 @@ class SimulatedNode(SimNode):
 
     async def _live(self) -> None:
         self.starts += 1
+        self.started_at = trio.current_time()
         self._expected.clear()
         self._cancelled.clear()
+        self._explained.clear()
         self._has_rotted = False
         self._scopes.clear()
         if self.disk_under.damaged and self.simulation.is_quiet:
             self._replace_disk()
         self._store = FaultyStore(self.disk_under)
+        if self.wallet_disk is not None:
+            self.wallet_disk.begin(self._store)
         try:
             with trio.CancelScope() as self._life:
                 await self._open_and_run(self._store)
@@ -276,7 +334,7 @@ class SimulatedNode(SimNode):
     def _replace_disk(self) -> None:
         self._has_rotted = True
         self.disk_under = FaultyDisk()
-        self.durable.clear()
+        self.acknowledged = Acknowledged()
         self.bans.clear()
         self.is_new = True
         self.simulation.sightings.note("disk replaced")
@@ -289,6 +347,7 @@ class SimulatedNode(SimNode):
         randomness = SeededRandomness(f"{self.simulation.seed} {self.name} {life}")
         runner = SlowRunner(self.disk_under)
         prepare(store, scenario.network)
+        self._require_kept(self.acknowledged.lost(store, scenario.network.max_reorg))
         self.chain = await ChainService.open(
             store,
             scenario.network,
@@ -299,9 +358,10 @@ class SimulatedNode(SimNode):
             backend=BACKEND,
             log=log,
         )
-        self._check_durable(store)
+        self._require_kept(self.acknowledged.differs(self.chain._writer._core))
         self.transport = MemoryTransport(self.net.weather, self.name, self.ip, log)
-        self.network = NodeNetwork(
+        self.network = PartedNetwork(
+            self._interruptible,
             self.chain,
             self.transport,
             store,
@@ -326,7 +386,10 @@ class SimulatedNode(SimNode):
         services += self._wallet_services(store, runner, randomness, log)
         services += self._mining_services(randomness, log)
         self.supervisor = Supervisor(
-            [self._interruptible(service) for service in services],
+            [
+                msgspec.structs.replace(one, run=self._interruptible(one.name, one.run))
+                for one in services
+            ],
             log=log,
             on_overdue=self._stop_is_overdue,
         )
@@ -336,6 +399,7 @@ class SimulatedNode(SimNode):
                 self.is_up = True
                 self.went_up.set()
                 self.simulation.log.note(self.name, "up", height=self.height)
+                self._check_sent()
 
     def _wallet_services(
         self, store: FaultyStore, runner: SlowRunner, randomness: SeededRandomness, log: Any
@@ -375,13 +439,16 @@ class SimulatedNode(SimNode):
             Service("harvest", mined.run, 3, restartable=True),
         ]
 
-    def _interruptible(self, service: Service) -> Service:
+    def _interruptible(self, name: str, plain: ServiceRun) -> ServiceRun:
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             with trio.CancelScope() as scope:
-                self._scopes[service.name] = scope
-                await service.run(task_status=task_status)
+                self._scopes[name] = scope
+                try:
+                    await plain(task_status=task_status)
+                finally:
+                    self._scopes.pop(name, None)
 
-        return msgspec.structs.replace(service, run=run)
+        return run
 
     def _stop_is_overdue(self, names: tuple[str, ...]) -> None:
         self.simulation.fail(f"{self.name}: services do not stop: {', '.join(names)}")
@@ -398,7 +465,7 @@ class SimulatedNode(SimNode):
                     return
                 self.simulation.note_step(self, step)
                 if not self.chain._in_bulk:
-                    self.durable += [anchor.coin.id for anchor in step.connected]
+                    self.acknowledged.note(step, self.chain._writer._core)
 
     def note_bans(self) -> None:
         """Take note of the bans of the moment: those of the last time have been saved by now."""
@@ -414,10 +481,16 @@ class SimulatedNode(SimNode):
             if now_ms < until and group not in active:
                 self.simulation.fail(f"{self.name} has forgotten that {group} is banned")
 
-    def _check_durable(self, store: FaultyStore) -> None:
-        lost = [i for i in self.durable if schema.ANCHOR.get(store, i) is None]
+    def _require_kept(self, lost: str) -> None:
         if lost:
-            self.simulation.fail(f"{self.name} has lost anchor {lost[0].hex()} that it connected")
+            self.simulation.fail(f"{self.name} has lost {lost}")
+
+    def _check_sent(self) -> None:
+        """Look whether its wallet knows every payment that it was told was sent."""
+        if self.wallets is not None and not self._has_failed_writes:
+            forgotten = forgotten_payment(self, self.wallets.wallet(DEFAULT_WALLET))
+            if forgotten:
+                self._require_kept(f"payment {forgotten}")
 
 
 def _has(error: BaseException, kind: type[BaseException]) -> bool:

@@ -6,36 +6,40 @@ and they have to agree on one chain that is as the rules say. What happens is th
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-import msgspec
 import structlog
 import trio
 
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation import invariants
-from tests.framework.simulation.event_log import EventLog, LoggedEvent
+from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.failure_words import first_line, trace_of
 from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.invariants import InvariantBrokenError, require
 from tests.framework.simulation.link_model import LinkModel
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.payer import Payer
-from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.progress import SILENCE, Progress
 from tests.framework.simulation.scenario import Scenario
 from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simnet import SimNet, SimPayout
 from tests.framework.simulation.simulated_node import SimulatedNode
+from tests.framework.simulation.small_queues import SmallQueues
 from tests.framework.simulation.virtual_clock import virtual_clock
+from tests.framework.simulation.wallet_disk import faulty_wallets
 from unchained.node.chain.results import Changes
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
@@ -59,45 +63,6 @@ TOLD_AS_ERRORS: Final = ("chain.reorg_refused", CLOCK_BEHIND)
 """What a node logs as an error, and what is none of its own."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """What a simulation came to. `failure` is one line, empty if all held; `seconds` are virtual,
-    `cpu_s` the processor's. `hash` is of everything that happened. `nodes`: names, and whether
-    they are hostile."""
-
-    scenario: Scenario
-    seed: int
-    schedule: Schedule
-    failure: str
-    trace: str
-    hash: str
-    start_ms: int
-    nodes: Sequence[tuple[str, bool]]
-    seconds: float
-    cpu_s: float
-    height: int
-    sightings: Sightings
-    events: Sequence[LoggedEvent]
-    coins: dict[CoinId, Coin]
-    bodies: dict[CoinId, Body]
-
-
-class Progress(Protocol):
-    """Is told how far a simulation is."""
-
-    def show(self, at_s: float, of_s: float, height: int) -> None:
-        """Show virtual seconds so far, about how many there will be, and a node's height."""
-
-
-class Silence:
-    """Shows nothing."""
-
-    def show(self, at_s: float, of_s: float, height: int) -> None:
-        pass
-
-
-SILENCE: Final = Silence()
-
-
 class Simulation:
     """A simulation under way: what faults, policies and invariants take hold of."""
 
@@ -108,7 +73,9 @@ class Simulation:
         schedule: Schedule,
         home: Path,
         progress: Progress = SILENCE,
+        until_s: float = math.inf,
     ) -> None:
+        """`until_s`: virtual seconds after which it ends, however far it is."""
         self.scenario = scenario
         self.seed = seed
         self.schedule = schedule
@@ -126,12 +93,13 @@ class Simulation:
         """Every coin that an honest node has accepted, by id."""
         self.bodies: dict[CoinId, Body] = {}
         """The body of every anchor that has counted at an honest node, by id."""
+        self.transfers: set[Wid] = set()
+        """Every transfer that an honest node's mempool has had, or an anchor that counted."""
         self._dead: set[CoinId] = set()
         """Anchors that some honest node has found dead."""
-        self.small_queues: list[int] = []
-        self._queues: dict[tuple[ModuleType, str], int] = {}
+        self.small_queues = SmallQueues()
         self._failure: BaseException | None = None
-        self._scope = trio.CancelScope()
+        self._scope = trio.CancelScope(deadline=until_s)
         shares = [self.rng.uniform(0.5, 1.5) for _ in range(scenario.miners)]
         self.nodes = [
             SimulatedNode(
@@ -146,12 +114,15 @@ class Simulation:
             for number in range(scenario.nodes)
         ]
         self.net.nodes.extend(self.nodes)
-        self.policies = [
-            POLICIES[name](self, f"{name} {number}", f"66.{6 + number}.0.6", scenario.hostile_share)
-            for number, name in enumerate(scenario.hostile)
-        ]
+        self.hostile = {
+            fault.kind: HOSTILE_KINDS[fault.kind].node(self, fault.parameters)
+            for fault in schedule
+            if fault.kind in HOSTILE_KINDS
+        }
+        """Hostile nodes, by the kinds of fault that they are."""
         locks = [SimPayout(node.name).lock_for(CoinId(b""), 0) for node in self.nodes]
-        self.other_locks = {*locks, *(lock for policy in self.policies for lock in policy.locks)}
+        theirs = [lock for policy in self.hostile.values() for lock in policy.locks]
+        self.other_locks = {*locks, *theirs}
         """Locks of coins that belong to no wallet."""
 
     def fail(self, why: str) -> None:
@@ -182,6 +153,7 @@ class Simulation:
         for counted in step.counted:
             self.coins.setdefault(counted.coin.id, counted.coin)
             self.bodies.setdefault(counted.coin.id, counted.body)
+            self.transfers.update(map(Wid, counted.body.transfers))
             self.log.note(node.name, "counted", id=counted.coin.id)
         for height, anchor_id in step.disconnected:
             self.log.note(node.name, "disconnected", height=height, id=anchor_id)
@@ -203,6 +175,9 @@ class Simulation:
         for anchor_id, error in (*step.ruled_out, *step.dead):
             self.log.note(node.name, "invalid", id=anchor_id, rule=error.name)
             self.sightings.note("anchor ruled out")
+        self.transfers.update(
+            Wid(event.wid) for event in step.events if isinstance(event, TransferEntered)
+        )
         if step.disconnected:
             self._note_reorganisation(step)
 
@@ -260,16 +235,18 @@ class Simulation:
         elif (
             level in ("error", "critical")
             and kind not in TOLD_AS_ERRORS
-            and (node is None or not node.is_troubled)
+            and (node is None or not node.accounts_for_line(kind))
         ):
             self.fail(f"{node.name if node else '?'} logs {kind}: {event}")
 
     def transfers_of(self, body: Body) -> dict[Wid, bytes]:
-        """Return the bytes of what a body lists, as far as some node that is up has them."""
+        """Return the bytes of what a body lists, as far as some node that is up and has lost
+        nothing has them."""
         found: dict[Wid, bytes] = {}
+        sound = [node for node in self.nodes if node.is_up and not node.disk_under.damaged]
         for wid in map(Wid, body.transfers):
-            for node in self.nodes:
-                raw = node.chain._writer._core.transfer_bytes(wid) if node.is_up else None
+            for node in sound:
+                raw = node.chain._writer._core.transfer_bytes(wid)
                 if raw is not None:
                     found[wid] = raw
                     break
@@ -277,18 +254,12 @@ class Simulation:
 
     # Faults
 
-    def set_queues(self, limits: Sequence[tuple[ModuleType, str]]) -> None:
-        """Let some limits be as small as the smallest of `small_queues`, or what they were."""
-        for module, name in limits:
-            usual = self._queues.setdefault((module, name), getattr(module, name))
-            setattr(module, name, min(self.small_queues, default=usual))
-
     async def _strike(self, fault: Fault, began: float) -> None:
         await trio.sleep_until(began + fault.at_ms / 1000)
         self.log.note("", "fault", fault=fault.kind, **fault.parameters)
-        self.sightings.note(fault.kind)
+        note = partial(self.sightings.note, fault.kind)
         try:
-            await FAULT_KINDS[fault.kind].strike(self, fault.parameters)
+            await FAULT_KINDS[fault.kind].strike(self, fault.parameters, note)
         finally:
             self.log.note("", "fault over", fault=fault.kind)
 
@@ -299,15 +270,15 @@ class Simulation:
         nodes' code."""
         try:
             with self._scope:
-                async with self.net.running():
-                    await self._run()
+                disks = [node.wallet_disk for node in self.nodes if node.wallet_disk is not None]
+                with faulty_wallets(disks):
+                    async with self.net.running():
+                        await self._run()
         except BaseException as error:
             if not isinstance(error, (KeyboardInterrupt, GeneratorExit)):
                 self._failure = self._failure or error
             raise
         finally:
-            self.small_queues.clear()
-            self.set_queues(list(self._queues))
             self.sightings.note("message came once more", self.net.weather.replayed)
         if self._failure is not None:
             raise self._failure
@@ -329,8 +300,6 @@ class Simulation:
                 nursery.start_soon(Payer(self, node).run)
         began = trio.current_time()
         async with trio.open_nursery() as faults:
-            for policy in self.policies:
-                faults.start_soon(policy.run)
             for fault in self.schedule:
                 faults.start_soon(self._strike, fault, began)
             await trio.sleep_until(began + self.scenario.seconds)
@@ -378,6 +347,7 @@ class Simulation:
         for node in self.nodes:
             invariants.check_services(node)
             invariants.check_bounds(node)
+            invariants.check_disk(node)
         for node in self.nodes if len(self.nodes) <= 16 else self.nodes[:4]:
             await invariants.check_at_rest(node, self.scenario.compares_with_model)
         if any(node.wallets is not None for node in self.nodes):
@@ -413,8 +383,7 @@ class Simulation:
                     node.note_bans()
                     if not node.network.synced.value:
                         self.sightings.note("node behind")
-                    if not self.small_queues:
-                        invariants.check_bounds(node)
+                    invariants.check_bounds(node)
                     statistics = node.chain.statistics()
                     if statistics.orphans:
                         self.sightings.note("coin held for its parent")
@@ -445,9 +414,14 @@ class Simulation:
 
 
 def simulate_schedule(
-    scenario: Scenario, seed: int, schedule: Schedule, progress: Progress = SILENCE
+    scenario: Scenario,
+    seed: int,
+    schedule: Schedule,
+    progress: Progress = SILENCE,
+    until_s: float = math.inf,
 ) -> Outcome:
-    """Run a simulation; the same arguments give the same outcome, but for `cpu_s`."""
+    """Run a simulation, for so many virtual seconds at most; the same arguments give the same
+    outcome, but for `cpu_s`."""
     began = time.process_time()
     failure: BaseException | None = None
     seconds = 0.0
@@ -459,7 +433,7 @@ def simulate_schedule(
 
         async def main() -> None:
             nonlocal simulation, seconds
-            simulation = Simulation(scenario, seed, schedule, Path(home), progress)
+            simulation = Simulation(scenario, seed, schedule, Path(home), progress, until_s)
             structlog.configure(
                 processors=[simulation.note_line],
                 wrapper_class=structlog.make_filtering_bound_logger(20),
@@ -484,7 +458,7 @@ def simulate_schedule(
         simulation.log.hash(),
         simulation.net.start_ms,
         [(node.name, False) for node in simulation.nodes]
-        + [(policy.name, True) for policy in simulation.policies],
+        + [(policy.name, True) for policy in simulation.hostile.values()],
         seconds,
         time.process_time() - began,
         max(

@@ -69,6 +69,7 @@ READS: dict[str, Callable[[ChainView, list[Coin]], object]] = {
         view, [UNKNOWN, anchors[3].id], anchors[-1].id, 2
     ),
     "no locator": lambda view, anchors: anchor_reads.anchors_above(view, [], anchors[-1].id, 2),
+    "a whole page": lambda view, anchors: anchor_reads.anchors_above(view, [], anchors[-1].id, 512),
     "tips apart": lambda view, anchors: anchor_reads.are_apart(view, anchors[0].id),
     "what votes are for": lambda view, anchors: anchor_reads.above_fork(
         view, anchors[-1].id, anchors[-4].id
@@ -131,3 +132,7 @@ def test_the_lengths_of_known_transfers_are_read_until_they_are_too_much() -> No
     assert store.reads[b"w"] == enough
     assert list(found.lengths) == wids[:enough]
     assert found.transfers == []
+    # What is hidden does not count: as many others are looked at instead.
+    found = coin_reads.lacking(store, [body], SHALLOW.max_body_size, frozenset(wids[:2]))
+    assert list(found.lengths) == wids[2 : enough + 2]
+    assert found.transfers == wids[:2]

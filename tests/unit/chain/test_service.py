@@ -35,6 +35,7 @@ from unchained.node.consensus.params import REG
 from unchained.node.consensus.policy import EXPIRY_MS, PolicyError
 from unchained.node.consensus.transfers import validate_transfer
 from unchained.node.crypto.pow import ProofOfWork
+from unchained.node.primitives.body import Body
 from unchained.node.primitives.transfer import SizedTransfer
 from unchained.node.primitives.types import CoinId
 from unchained.storage import schema
@@ -503,6 +504,21 @@ async def test_a_hidden_transfer_is_shown_to_no_peer_until_it_comes_openly(forge
         assert not await manager.reveal_transfer(wid)
         assert await manager.queries.transfers([wid], 1 << 20) == [sized.raw]
         assert (await manager.template()).body.transfers == (wid,)
+
+
+async def test_what_a_body_is_asked_for_does_not_tell_what_is_hidden(forge: Forge) -> None:
+    async with running(forge) as service:
+        _, sized = await ripe_coin(forge, service)
+        manager = service.manager
+        body = Body((), (), (sized.wid, b"y" * 32), bytes(32), bytes(32))
+        unknown = await manager.queries.lacking([body])
+        assert unknown.transfers == [sized.wid, b"y" * 32]
+        await manager.submit_transfer(sized.raw, hidden=True)
+        assert await manager.queries.lacking([body]) == unknown
+        await manager.reveal_transfer(sized.wid)
+        found = await manager.queries.lacking([body])
+        assert found.transfers == [b"y" * 32]
+        assert found.lengths == {sized.wid: len(sized.raw)}
 
 
 async def test_a_hidden_transfer_is_shown_once_it_is_revealed_or_an_anchor_lists_it(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from tests.framework.economics.command import main, run, run_for
@@ -19,11 +21,11 @@ from tests.framework.economics.records import (
     with_tables,
 )
 from tests.framework.economics.scores import CHOICES
-from tests.framework.economics.search import POPULATION, SPACES, search
+from tests.framework.economics.search import POPULATION, SPACES, Around, search
 from tests.framework.economics.search import Thresholds as Sought
 from tests.framework.economics.shared import Parameters, network_of, with_attacker
 from tests.framework.economics.withholding import Thresholds, Withholding, score_of
-from tests.framework.economics.world import Miner
+from tests.framework.economics.world import Miner, World
 
 
 @pytest.mark.parametrize("row", SMALL, ids=key_of)
@@ -93,11 +95,16 @@ def test_a_search_comes_to_what_pays_most() -> None:
         far = abs(float(thresholds["alone"]) + 9) + abs(float(thresholds["give_up"]) - 6)
         return 0.5 - far / 100 + 0.1 * (thresholds["lists"] == "first")
 
-    best = search(SPACES["withholding"], pays, 12, 1)[-1]
+    best = search(SPACES["withholding"], pays, 30, 1)[-1]
     assert best.thresholds["lists"] == "first"
     assert best.paid > 0.58
     again = [search(SPACES["withholding"], pays, 3, 1) for _ in range(2)]
     assert again[0] == again[1]
+
+
+@pytest.mark.parametrize(("value", "nearest"), [(0.2, 0.25), (0.7, 0.75), (-3.0, 0.0)])
+def test_a_search_draws_what_a_threshold_can_be(value: float, nearest: float) -> None:
+    assert Around(0.25, 0.25, 0.0, 0.25).nearest(value) == nearest
 
 
 def test_a_search_prints_the_best_of_each_generation(
@@ -134,6 +141,9 @@ def test_a_search_prints_the_best_of_each_generation(
         ["dead", "--height", "0"],
         ["withholding", "--search", "0"],
         ["withholding", "--share", ".5", "--attackers", "2"],
+        ["honest", "--verification", "-1"],
+        ["withholding", "--spam", "4"],
+        ["withholding", "--spam", "4", "--verification", ".01", "--late-bodies"],
     ],
 )
 def test_what_cannot_be_played_is_refused_in_a_line(
@@ -149,6 +159,70 @@ def test_a_run_is_told_with_the_models_figure(capsys: pytest.CaptureFixture[str]
     told = capsys.readouterr().out
     assert "epochs with a fork" in told
     assert "model 4.20 %" in told
+
+
+def _in_a_line(count: int) -> World:
+    """A world whose first miner finds all coins, and whose nodes know their neighbours alone."""
+    parameters = Parameters(0, delay=0.01, verification=0.001)
+    world = network_of(parameters, 3, [1.0] + [0.0] * (count - 1))
+    world.miners = [Miner(world, index) for index in range(count)]
+    world.delays = [
+        [1_200.0 if abs(one - two) == 1 else inf for two in range(count)] for one in range(count)
+    ]
+    world.relays = True
+    return world
+
+
+def test_a_hop_is_the_delay_and_the_verification_of_each_node_on_the_way() -> None:
+    world = _in_a_line(4)
+    world.run(lambda: world.coins < 1)
+    found = world.now
+    (find,) = world.finds.values()
+    assert world.miners[0].view.has(find), "what it has found itself it need not verify"
+    for hops, node in enumerate(world.miners[1:], 1):
+        world.run(lambda view=node.view: not view.has(find))  # type: ignore[misc]
+        assert world.now == pytest.approx(found + hops * (1_200 + 120))
+
+
+def test_a_node_verifies_one_coin_after_another_and_an_anchors_own_last() -> None:
+    world = _in_a_line(2)
+    miner, node = world.miners
+    world.delays[0][1] = inf
+    world.run(lambda: miner.view.tip.height < 1)
+    anchor = world.finds[miner.view.tip.id]
+    assert anchor.body is not None
+    wanted = len(anchor.body.fresh)
+    assert wanted > 2
+    # Whoever is told the anchor alone asks for the rest; and it is busy with something forged.
+    told, came = world.now, []
+    node.verify(3)
+    world.send([node], anchor, 0)
+    world.send([node], anchor, 0)
+    while not node.view.has(anchor):
+        before = node.view.tree.root.votes
+        world.run(lambda before=before: node.view.tree.root.votes == before)  # type: ignore[misc]
+        came.append(world.now)
+    assert came == pytest.approx([told + 120 * (3 + count) for count in range(1, wanted + 2)])
+    assert node.view.tip.id == anchor.coin.id
+
+
+def test_who_tells_half_of_the_nodes_has_the_others_told_a_delay_later() -> None:
+    parameters = Parameters(0, delay=0.01)
+    world = network_of(parameters, 3, [0.0] * 4 + [1.0])
+    world.miners = [Miner(world, index) for index in range(4)]
+    attacker = Withholding(world, 4, Thresholds(-1000))
+    world.miners.append(attacker)
+    world.delays = with_attacker(world, 0.01, 4)
+    world.relays = True
+    find = world.mine(attacker.view, attacker, 1 << 243)
+    assert find is not None
+    world.tell_half(4, find)
+    times = []
+    for node in (0, 2, 1, 3):
+        view = world.miners[node].view
+        world.run(lambda view=view: not view.has(find))  # type: ignore[misc]
+        times.append(world.now)
+    assert times == [1_200, 1_200, 2_400, 2_400]
 
 
 def test_every_score_chooses_the_only_chain() -> None:

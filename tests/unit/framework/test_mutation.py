@@ -463,6 +463,25 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert command.main(["--planted", "--command", "true"], root) == 1, "nothing finds it"
 
 
+@pytest.mark.parametrize(("faults", "code"), [(0, 0), (10, 0), (11, 1)])
+def test_a_simulation_finds_a_planted_bug_by_few_faults(
+    faults: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tiny_project(tmp_path)
+    (root / planted.FOLDER).mkdir()
+    (root / planted.FOLDER / "limit.patch").write_text(PATCH)
+    told = f"  scenario storm, seed 7, cut down to {faults} faults:"
+    look = (
+        "from unchained.node.consensus.tiny import LIMIT\n"
+        f"if LIMIT < 10: print('FAILED it'); print('{told}'); exit(1)"
+    )
+    words = ["--planted", "--command", shlex.join([sys.executable, "-c", look])]
+    assert command.main(words, root) == code
+    told = capsys.readouterr().out
+    assert f"limit: it (storm 7: {faults} faults left), " in told
+    assert f"| limit | The limit is off by one | it | storm 7 | {faults} | " in told
+
+
 def test_the_tests_that_a_patch_names_look_for_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,14 +6,15 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from dilithium_py.ml_dsa import ML_DSA_65
 
 from tests.framework.async_tests import run_virtual
-from tests.framework.simulation import fast_ml_dsa
+from tests.framework.simulation import command, fast_ml_dsa
 from tests.framework.simulation.command import kind_of
-from tests.framework.simulation.event_log import EventLog
+from tests.framework.simulation.event_log import EventLog, LoggedEvent
 from tests.framework.simulation.faults import FAULT_KINDS, plain_record
 from tests.framework.simulation.faulty_disk import (
     COMPACTION_BYTES,
@@ -22,14 +23,16 @@ from tests.framework.simulation.faulty_disk import (
     FaultyStore,
     full,
 )
-from tests.framework.simulation.policies import POLICIES
+from tests.framework.simulation.hostile_node import HOSTILE_KINDS
+from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
-from tests.framework.simulation.schedule import draw_schedule
+from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import FAULTS, Sightings
-from tests.framework.simulation.simulation import simulate_schedule
+from tests.framework.simulation.simulation import Simulation, simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
+from tests.framework.simulation.small_queues import LIMITS, SmallQueues
 from tests.framework.simulation.virtual_clock import virtual_clock
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
@@ -109,7 +112,9 @@ def test_what_has_rotted_is_found_when_it_is_read_and_gone_when_it_is_written_an
     disk = FaultyDisk()
     store = FaultyStore(disk)
     store.write(batch(a=b"1", b=b"1"), sync=True)
-    disk.damaged.add(b"a")
+    read_rot: list[bool] = []
+    assert disk.rot(random.Random(3), lambda: read_rot.append(True), entries=1) == 1
+    assert list(disk.damaged) == [b"a"]
     with store.snapshot() as view:
         for read in (store, view):
             assert read.get(b"b") == b"1"
@@ -117,6 +122,7 @@ def test_what_has_rotted_is_found_when_it_is_read_and_gone_when_it_is_written_an
                 read.get(b"a")
             with pytest.raises(StoreCorruptError):
                 list(read.items())
+    assert len(read_rot) == 4
     store.write(batch(a=b"2"), sync=True)
     assert contents(disk) == {b"a": b"2", b"b": b"1"}
 
@@ -146,8 +152,9 @@ def test_a_compaction_that_a_crash_ends_has_saved_nothing() -> None:
 def test_rot_hits_as_many_entries_in_a_row_as_asked() -> None:
     disk = FaultyDisk()
     FaultyStore(disk).write(batch(**{f"k{n}": b"x" for n in range(9)}), sync=True)
-    assert disk.rot(random.Random(1), entries=3) == len(disk.damaged) <= 3
-    assert FaultyDisk().rot(random.Random(1), entries=3) == 0
+    found = pytest.fail
+    assert disk.rot(random.Random(1), found, entries=3) == len(disk.damaged) <= 3
+    assert FaultyDisk().rot(random.Random(1), found, entries=3) == 0
 
 
 @pytest.mark.parametrize("number", range(4))
@@ -196,6 +203,23 @@ async def test_a_clock_can_be_set_and_can_drift_and_be_corrected() -> None:
     assert clock.now_ms() == 31_000
 
 
+async def test_queues_are_as_small_as_the_least_that_is_asked_and_then_as_they_were() -> None:
+    def found() -> list[int]:
+        return [getattr(limit.module, limit.name) for limit in LIMITS]
+
+    usual = found()
+    queues = SmallQueues()
+    await trio.sleep(5)
+    with queues.of(8):
+        assert queues
+        with queues.of(1):
+            assert found() == [limit.size for limit in LIMITS]
+        await trio.sleep(1)
+        assert queues.since == 5
+        assert found() == [8 * limit.size for limit in LIMITS]
+    assert (bool(queues), queues.since, found()) == (False, 0.0, usual)
+
+
 async def test_a_log_has_one_hash_for_one_run() -> None:
     logs = [EventLog() for _ in range(3)]
     for log in logs[:2]:
@@ -217,6 +241,51 @@ def test_shrinking_leaves_what_it_takes_to_fail(needed: set[int]) -> None:
 
     assert shrink(range(20), fails, 200) == sorted(needed)
     assert tries <= 200
+
+
+def test_what_is_likely_to_suffice_is_tried_before_it_is_cut_down() -> None:
+    asked: list[list[int]] = []
+
+    def fails(items: Sequence[int]) -> bool:
+        asked.append(list(items))
+        return 2 in items
+
+    assert shrink(range(100), fails, 50, first=4) == [2]
+    assert asked[:2] == [[], [0, 1, 2, 3]]
+    assert len(asked) <= 7
+
+
+def test_a_failure_is_cut_down_by_runs_that_end_soon_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    faults = tuple(Fault(1000 * at, "crash", {"node": at}) for at in range(30))
+    log = EventLog()
+    log.events += [LoggedEvent(fault.at_ms, "", "fault", {}) for fault in faults[:6]]
+    failed = msgspec.structs.replace(
+        simulate_schedule(SCENARIOS["calm"], 1, (), until_s=1.0),
+        schedule=faults,
+        failure="node 1 has lost all",
+        events=log.events,
+        seconds=100.0,
+    )
+    runs: list[tuple[int, float]] = []
+
+    def run(_scenario: object, _seed: int, schedule: Schedule, until_s: float) -> Outcome:
+        runs.append((len(schedule), until_s))
+        holds = faults[4] not in schedule
+        return msgspec.structs.replace(
+            failed, schedule=schedule, failure="" if holds else failed.failure
+        )
+
+    monkeypatch.setattr(command, "run_once", run)
+    assert command.cut_down(failed).schedule == (faults[4],)
+    assert [count for count, _ in runs[:2]] == [0, 6]
+    assert {until_s for _, until_s in runs} == {150.0}
+
+
+def test_a_simulation_that_is_cut_off_has_held_so_far() -> None:
+    outcome = simulate_schedule(SCENARIOS["calm"], 1, (), until_s=7.0)
+    assert (outcome.failure, outcome.seconds) == ("", 7.0)
 
 
 @pytest.mark.parametrize(
@@ -250,8 +319,8 @@ def test_a_schedule_follows_from_its_seed_and_some_kinds_are_switched_off() -> N
     assert draw_schedule(scenario, 1) == draw_schedule(scenario, 1) != draw_schedule(scenario, 2)
     schedules = [draw_schedule(scenario, seed) for seed in range(40)]
     kinds = [{fault.kind for fault in schedule} for schedule in schedules]
-    assert set().union(*kinds) == set(EVERYTHING)
-    for kind in EVERYTHING:
+    assert set().union(*kinds) == {*EVERYTHING, *HOSTILE_KINDS}
+    for kind in set().union(*kinds):
         assert any(kind not in found for found in kinds)
     for schedule in schedules:
         times = [fault.at_ms for fault in schedule]
@@ -262,17 +331,47 @@ def test_a_schedule_follows_from_its_seed_and_some_kinds_are_switched_off() -> N
 
 
 def test_every_kind_of_fault_is_counted_and_belongs_to_a_scenario() -> None:
-    assert set(FAULT_KINDS) == set(EVERYTHING)
+    assert set(FAULT_KINDS) == {*EVERYTHING, *HOSTILE_KINDS}
     # What a power cut loses is counted beside the cut.
     assert set(FAULT_KINDS) | {"unsynced writes lost"} == FAULTS
     for scenario in SCENARIOS.values():
-        assert set(scenario.faults) <= set(FAULT_KINDS)
-        assert set(scenario.hostile) <= set(POLICIES)
+        assert set(scenario.faults) <= set(EVERYTHING)
 
 
-def test_every_policy_is_played_and_takes_fifty_lines_at_most() -> None:
-    played = {name for scenario in SCENARIOS.values() for name in scenario.hostile}
-    assert played == set(POLICIES)
+def test_hostile_nodes_meet_faults_in_every_mix() -> None:
+    met: set[tuple[str, str]] = set()
+    mixes = set()
+    for seed in range(60):
+        for name in ("storm", "siege", "main"):
+            kinds = {fault.kind for fault in draw_schedule(SCENARIOS[name], seed)}
+            policies = kinds & set(HOSTILE_KINDS)
+            mixes.add(frozenset(policies))
+            met.update((policy, kind) for policy in policies for kind in kinds - policies)
+    assert met == {(policy, kind) for policy in HOSTILE_KINDS for kind in EVERYTHING}
+    assert len(mixes) > 60
+    assert frozenset() in mixes
+
+
+def test_a_hostile_node_is_left_out_like_any_fault_and_leaves_the_others_as_they_were(
+    tmp_path: Path,
+) -> None:
+    scenario = msgspec.structs.replace(SCENARIOS["siege"], wallets=0)
+    schedule = draw_schedule(scenario, 7)
+    hostile = [fault for fault in schedule if fault.kind in HOSTILE_KINDS]
+    assert len(hostile) >= 2
+    names = {}
+    for left in (schedule, [fault for fault in schedule if fault is not hostile[0]]):
+        simulation = Simulation(scenario, 7, tuple(left), tmp_path)
+        names[len(left)] = {
+            kind: (node.name, node.ip, node.share, node.locks)
+            for kind, node in simulation.hostile.items()
+        }
+    whole, rest = names[len(schedule)], names[len(schedule) - 1]
+    assert whole.keys() == {fault.kind for fault in hostile}
+    assert rest == {kind: node for kind, node in whole.items() if kind != hostile[0].kind}
+
+
+def test_a_policy_takes_fifty_lines_at_most() -> None:
     folder = Path(__file__).parents[2] / "framework" / "simulation" / "policies"
     for path in folder.glob("*.py"):
         if path.stem not in ("__init__", "policy"):
@@ -301,6 +400,24 @@ def test_a_recording_comes_back_as_it_was_and_runs_again(tmp_path: Path) -> None
     connected = [event for event in recording.events if event.kind == "connected"]
     assert connected
     assert {event.data["id"] for event in connected} <= known
+
+
+def test_hostile_nodes_of_the_first_version_are_in_the_schedule_of_this_one(tmp_path: Path) -> None:
+    scenario = SCENARIOS["calm"]
+    recording = record(simulate_schedule(scenario, 3, ()))
+    raw = msgspec.json.decode(msgspec.json.encode(recording))
+    raw["version"] = 1
+    del raw["settings"]["hostile_chance"]
+    raw["settings"].update(hostile=["selfish", "time games"], hostile_share=0.2)
+    path = tmp_path / "first.json"
+    path.write_bytes(msgspec.json.encode(raw))
+    whole = {"share_percent": 20, "ms": int(1000 * scenario.seconds)}
+    expected = (Fault(0, "selfish node", whole), Fault(0, "time games node", whole))
+    assert load(path) == msgspec.structs.replace(recording, schedule=expected)
+    raw["settings"]["hostile"] = ["friendly"]
+    path.write_bytes(msgspec.json.encode(raw))
+    with pytest.raises(RecordingError, match="policy 'friendly'"):
+        load(path)
 
 
 @pytest.mark.parametrize(

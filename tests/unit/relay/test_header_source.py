@@ -11,12 +11,14 @@ import trio.lowlevel
 
 from tests.framework.wallets import WalletChain
 from unchained.node.base.runner import InlineRunner
+from unchained.node.base.turns import Turns
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.primitives.body import Body
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay import header_source
 from unchained.node.relay.header_source import HeaderSource
+from unchained.node.relay.serve_chain import SERVED_AT_A_TIME
 
 UNKNOWN = CoinId(bytes(32))
 
@@ -24,14 +26,19 @@ UNKNOWN = CoinId(bytes(32))
 class FakeQueries:
     """Knows one branch, and counts the trips to the writer."""
 
-    def __init__(self, branch: Mapping[CoinId, Sequence[tuple[Coin, Body | None]]]) -> None:
+    def __init__(self, branch: Mapping[CoinId, Sequence[int | tuple[Coin, Body]]]) -> None:
         self.branch = branch
         self.asked = 0
+        self.at_once = self.most_at_once = 0
 
     async def anchors_above(
         self, known: Sequence[CoinId], tip_id: CoinId, limit: int
-    ) -> Sequence[tuple[Coin, Body | None]] | None:
+    ) -> Sequence[int | tuple[Coin, Body]] | None:
         self.asked += 1
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await trio.sleep(1)
+        self.at_once -= 1
         return self.branch.get(tip_id)
 
 
@@ -43,7 +50,7 @@ def grown(anchors: int) -> tuple[WalletChain, list[AnchorHeader]]:
 
 
 def source_of(chain: WalletChain, queries: Any) -> HeaderSource:
-    return HeaderSource(queries, chain.store, InlineRunner())
+    return HeaderSource(queries, chain.store, InlineRunner(), Turns(SERVED_AT_A_TIME))
 
 
 async def test_the_main_chain_is_served_without_a_trip_to_the_writer() -> None:
@@ -96,10 +103,11 @@ async def test_what_was_asked_for_lately_stays_at_hand(monkeypatch: pytest.Monke
         assert ids[0] in source._kept
 
 
-async def test_whoever_has_many_headers_made_waits_and_keeps_nobody_else_waiting(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("kept", [4, 12])
+async def test_whoever_asks_for_many_headers_waits_and_keeps_nobody_else_waiting(
+    kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(header_source, "HEADERS_KEPT", 4)
+    monkeypatch.setattr(header_source, "HEADERS_KEPT", kept)
     monkeypatch.setattr(header_source, "IDS_BURST", 200)
     monkeypatch.setattr(header_source, "IDS_PER_S", 100.0)
     chain, expected = grown(12)
@@ -108,7 +116,7 @@ async def test_whoever_has_many_headers_made_waits_and_keeps_nobody_else_waiting
 
     async def ask_on() -> None:
         nonlocal served
-        while True:
+        while served < 1_000:
             assert await source.headers_above([], None, 100, "greedy") == expected
             served += 1
 
@@ -126,12 +134,27 @@ async def test_whoever_has_many_headers_made_waits_and_keeps_nobody_else_waiting
         nursery.cancel_scope.cancel()
 
 
-async def test_of_a_branch_far_below_the_bodies_are_read_here() -> None:
+async def test_of_a_branch_far_below_the_anchors_are_read_here() -> None:
     chain, expected = grown(6)
-    anchors = [(Coin.from_bytes(header.coin), None) for header in expected]
+    heights = [*range(1, 7)]
     other = CoinId(b"o" * 32)
-    source = source_of(chain, FakeQueries({other: anchors}))
+    source = source_of(chain, FakeQueries({other: heights}))
     assert await source.headers_above([], other, 100) == expected
-    unknown = Coin.from_bytes(bytes(expected[0].coin[:-1]) + b"\xff")
-    source = source_of(chain, FakeQueries({other: [*anchors[:2], (unknown, None), *anchors[3:]]}))
+    source = source_of(chain, FakeQueries({other: [*heights[:2], 100, *heights[3:]]}))
     assert await source.headers_above([], other, 100) == expected[:2]
+
+
+async def test_askers_take_turns_at_the_writer_with_all_others() -> None:
+    chain, _ = grown(1)
+    queries = FakeQueries({})
+    source = source_of(chain, queries)
+
+    async def ask(asker: str) -> None:
+        for _ in range(4):
+            assert await source.headers_above([], UNKNOWN, 100, asker) is None
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3 * SERVED_AT_A_TIME):
+            nursery.start_soon(ask, f"asker {number}")
+    assert queries.asked == 12 * SERVED_AT_A_TIME
+    assert queries.most_at_once == SERVED_AT_A_TIME

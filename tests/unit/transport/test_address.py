@@ -85,12 +85,12 @@ async def test_binds_all_or_none() -> None:
             await listen([free, taken])
         with pytest.raises(CannotListenError, match="Cannot assign"):
             await listen([ListenPlace(Address("ip4", "192.0.2.1", 0))])
-        ((address, listener),) = await listen([ListenPlace(taken.address, takes_next=True)])
+        ((address, listening),) = await listen([ListenPlace(taken.address, takes_next=True)])
         assert address.port > taken.address.port
-        listener.socket.close()
-    ((address, listener),) = await listen([free])
+        listening.close()
+    ((address, listening),) = await listen([free])
     assert address.port != 0
-    listener.socket.close()
+    listening.close()
 
 
 def test_an_unspecified_address_is_announced_as_those_of_the_machine() -> None:

@@ -17,7 +17,13 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
 )
-from unchained.node.transport.libp2p.connection import IDENTIFIES_BURST, Connection
+from unchained.node.transport.libp2p.connection import (
+    IDENTIFIES_BURST,
+    REFUSED_STREAMS_BURST,
+    REFUSED_STREAMS_PER_S,
+    SERVED_STREAMS_MAX,
+    Connection,
+)
 from unchained.node.transport.libp2p.pace import (
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
@@ -132,6 +138,42 @@ async def test_who_opens_streams_without_end_waits_and_is_not_at_fault() -> None
         nursery.cancel_scope.cancel()
     assert accuser.kinds == []
     assert found.reason is DisconnectReason.REMOTE
+
+
+class Busy:
+    """Serves streams without end."""
+
+    async def serve(self, protocol: str, stream: MuxedStream) -> None:
+        await trio.sleep_forever()
+
+
+@pytest.mark.parametrize(
+    ("per_s", "kinds"),
+    [
+        pytest.param(REFUSED_STREAMS_PER_S * 0.9, [], id="for long"),
+        pytest.param(REFUSED_STREAMS_PER_S * 5, [Misbehaviour.STREAM_FLOOD], id="fast"),
+    ],
+)
+async def test_who_is_refused_streams_is_dropped_for_their_rate_and_not_for_their_number(
+    per_s: float, kinds: list[Misbehaviour]
+) -> None:
+    accuser = Accuser()
+    async with link() as peer, trio.open_nursery() as nursery:
+        found = connection(peer, accuser)
+        nursery.start_soon(found._accept, nursery, ("/t/echo/1",), Busy().serve)
+        body = GREETING + line("/t/echo/1")
+        for number in range(SERVED_STREAMS_MAX):
+            peer.frame(DATA, SYN, 1 + 2 * number, len(body), body)
+            await trio.sleep(0.05)
+        await peer.taken_in()
+        first = SERVED_STREAMS_MAX
+        for number in range(first, first + 2 * REFUSED_STREAMS_BURST):
+            peer.frame(DATA, SYN, 1 + 2 * number, len(body), body)
+            await trio.sleep(1 / per_s)
+            peer.frame(UPDATE, RST, 1 + 2 * number, 0)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert accuser.kinds == kinds
 
 
 async def test_a_peer_is_told_a_few_times_who_we_are() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+import structlog
 import trio
+import trio.testing
 
 from unchained.node.transport.contract import PeerId, ServeLimits
+from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.pace import PEER_WORK_BURST, WORK_PER_REFUSAL, Pace
-from unchained.node.transport.libp2p.requests import answer
+from unchained.node.transport.libp2p.requests import REQUEST_READ_S, answer
 from unchained.node.transport.libp2p.unsent_answers import (
     UNSENT_ANSWER_BYTES_MAX,
     UNSENT_ANSWER_BYTES_OF_PEER_MAX,
@@ -18,6 +23,7 @@ from unchained.node.transport.libp2p.unsent_answers import (
 )
 from unchained.node.transport.libp2p.upload import UPLOAD_BURST_S, UPLOAD_WAIT_S_MAX, Upload
 from unchained.node.transport.served import PLACE_KEPT_S, Place, Served
+from unchained.node.transport.switchboard import Switchboard
 
 MIB = 1 << 20
 ONE, TWO, THREE = PeerId("one"), PeerId("two"), PeerId("three")
@@ -207,3 +213,122 @@ async def test_who_goes_on_asking_without_a_place_waits() -> None:
     await answer(*given)
     assert trio.current_time() > began
     assert set(stream.written) == {b"\x01\x00\x00\x00\x00"}
+
+
+class Untaken(Taken):
+    """A stream of one request whose other side takes nothing of the answer but its first part."""
+
+    def __init__(self, payload: bytes) -> None:
+        super().__init__()
+        self._unread = bytearray(len(payload).to_bytes(4, "big") + payload)
+        self.takes = 1
+        self.was_cut_off = False
+
+    async def read(self, n: int) -> bytes:
+        found = bytes(self._unread[:n])
+        del self._unread[:n]
+        return found
+
+    async def abandoned(self) -> None:
+        await trio.sleep_forever()
+
+    async def write(self, data: bytes) -> None:
+        if len(self.written) >= self.takes:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled:
+                self.was_cut_off = True
+                raise
+        await super().write(data)
+
+
+class Answering:
+    """A node that answers any request with as many bytes as are asked for."""
+
+    def __init__(self, upload_bytes_per_s: int = 0) -> None:
+        self.switchboard = Switchboard(
+            PeerId("self"), structlog.get_logger(), random.Random(1), NoGossip()
+        )
+        self.switchboard.serve("large", self._large, ServeLimits(100, 64, 64))
+        self.budget = NodeBudget(upload_bytes_per_s)
+
+    async def _large(self, peer: PeerId, payload: bytes) -> bytes:
+        return bytes(int(payload))
+
+    async def answer(self, peer: PeerId, stream: Any) -> None:
+        connection: Any = SimpleNamespace(
+            budget=self.budget, pace=Pace(None), info=SimpleNamespace(peer=peer)
+        )
+        await answer(self.switchboard, connection, "large", stream)
+
+
+class NoGossip:
+    """Carries nothing."""
+
+    def send_gossip(self, peer: PeerId, rpc: Rpc) -> bool:
+        return False
+
+
+REFUSED = b"\x01\x00\x00\x00\x00"
+
+
+async def test_of_one_peer_that_takes_nothing_further_answers_are_refused() -> None:
+    node = Answering()
+    streams = [Untaken(b"%d" % (2 * MIB)) for _ in range(8)]
+    async with trio.open_nursery() as nursery:
+        for stream in streams:
+            nursery.start_soon(node.answer, ONE, stream)
+            await trio.testing.wait_all_tasks_blocked()
+        held = UNSENT_ANSWER_BYTES_OF_PEER_MAX // (2 * MIB)
+        assert [stream.written == [REFUSED] for stream in streams] == [False] * held + [True] * (
+            8 - held
+        )
+        assert node.switchboard.counters.requests_refused == 8 - held
+        assert node.budget.answers.bytes == UNSENT_ANSWER_BYTES_OF_PEER_MAX
+        # Who takes what it asked for is served meanwhile.
+        other = Untaken(b"%d" % MIB)
+        other.takes = 1000
+        await node.answer(TWO, other)
+        assert len(b"".join(other.written)) == 5 + MIB
+        await trio.sleep(REQUEST_READ_S)
+    # Nobody waits longer for what is not taken, and nothing is left of it.
+    assert all(stream.was_cut_off for stream in streams[:held])
+    assert node.budget.answers.bytes == 0
+    assert node.switchboard.enter(ONE, "large") is not None
+
+
+async def test_of_many_peers_that_take_nothing_the_answers_that_wait_longest_are_cut_off() -> None:
+    node = Answering()
+    each = 4 * MIB
+    held = UNSENT_ANSWER_BYTES_MAX // each
+    streams = [Untaken(b"%d" % each) for _ in range(held + 3)]
+    async with trio.open_nursery() as nursery:
+        for number, stream in enumerate(streams):
+            nursery.start_soon(node.answer, PeerId(f"peer {number}"), stream)
+            await trio.testing.wait_all_tasks_blocked()
+            assert node.budget.answers.bytes <= UNSENT_ANSWER_BYTES_MAX
+        assert [stream.was_cut_off for stream in streams] == [True] * 3 + [False] * held
+        assert REFUSED not in [stream.written[0] for stream in streams]
+        nursery.cancel_scope.cancel()
+    assert node.budget.answers.bytes == 0
+
+
+async def test_answers_are_sent_at_the_pace_of_the_cap() -> None:
+    node, began = Answering(MIB), trio.current_time()
+    stream = Untaken(b"%d" % (6 * MIB))
+    stream.takes = 1000
+    await node.answer(ONE, stream)
+    assert len(b"".join(stream.written)) == 5 + 6 * MIB
+    assert trio.current_time() - began == pytest.approx(6 - UPLOAD_BURST_S, abs=0.1)
+
+
+async def test_while_gossip_takes_all_of_the_cap_requests_are_refused() -> None:
+    node = Answering(MIB)
+    node.budget.upload.note_gossip(int(MIB * (UPLOAD_BURST_S + UPLOAD_WAIT_S_MAX + 1)))
+    stream = Untaken(b"10")
+    await node.answer(ONE, stream)
+    assert stream.written == [REFUSED]
+    await trio.sleep(2)
+    stream = Untaken(b"10")
+    await node.answer(ONE, stream)
+    assert stream.written == [b"\x00\x00\x00\x00\x0a" + bytes(10)]

@@ -187,7 +187,7 @@ export function recordedLog(recording, name) {
 export function checkRecording(value) {
   const wrong = (what) => new Error(`Not a recording of a simulation: ${what}.`);
   if (typeof value !== "object" || value === null || value.format !== "unchained-simulation") throw wrong('its format is not "unchained-simulation"');
-  if (value.version !== 1) throw wrong(`it is of version ${value.version}, this page reads 1`);
+  if (value.version !== 1 && value.version !== 2) throw wrong(`it is of version ${value.version}, this page reads 1 and 2`);
   for (const part of ["nodes", "coins", "bodies", "events"]) if (!Array.isArray(value[part])) throw wrong(`it has no list of ${part}`);
   if (typeof value.network !== "object" || value.network === null) throw wrong("it names no network");
   const hash = /^[0-9a-f]{64}$/;

@@ -21,6 +21,7 @@ class Balancing(Policy):
                 await self.tell(coin, body)
                 return
         else:
+            self.did_it()
             scores = self.core.tree.scores()
             coin = self.vote(min(rivals, key=lambda node: scores.get(node.id, 0)))
         self.take(coin)

@@ -19,5 +19,6 @@ class Equivocating(Policy):
         other_template = msgspec.structs.replace(template, body=bare, body_root=self.root_of(bare))
         second, _ = self.mine(other_template, grade=True)
         await self.tell(second, bare)
+        self.did_it()
         if self.rng.random() < 0.3:
             self.peer.bodies[first.id], self.peer.bodies[second.id] = bare, body

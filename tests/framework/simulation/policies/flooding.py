@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 
 from tests.framework.attacks import Attacker
@@ -14,9 +15,13 @@ from unchained.node.wire import messages as wire
 class FloodingPeer(Attacker):
     """Gives as many made-up addresses as it may."""
 
+    flooded: Callable[[], None]
+    """Is called when it gives some."""
+
     def _addresses(self, payload: bytes) -> bytes:
         request = wire.ADDRESSES_EXCHANGE.decode_request(payload)
         assert isinstance(request, wire.AddressesRequest)
+        self.flooded()
         start = len(self.asked) * 1000
         made = [
             f"/ip4/{60 + n // 60000 % 9}.{n // 250 % 250}.{n % 250}.9/tcp/9000/p2p/"
@@ -31,7 +36,9 @@ class Flooding(Policy):
 
     def new_peer(self) -> Attacker:
         plain = super().new_peer()
-        return FloodingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
+        peer = FloodingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
+        peer.flooded = self.note
+        return peer
 
     async def act(self) -> None:
         for _ in range(4 if self._names < 300 else 0):

@@ -28,6 +28,7 @@ class Forging(Policy):
             replace(body, fresh=(noise,)),
             replace(body, transfers=(noise,)),
         )
+        self.did_it()
         match self.rng.randrange(5):
             case 0:
                 await self.say(self.rng.choice(("coin", "anchor", "transfer")), noise)

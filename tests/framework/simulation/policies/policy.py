@@ -7,6 +7,7 @@ says what it likes. Each kind of policy is a class with one method, `act`, calle
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,6 +46,7 @@ class Policy:
 
     def __init__(self, simulation: Simulation, name: str, ip: str, share: float) -> None:
         """`share` of the coins that the others find together."""
+        self.note: Callable[[], None] = lambda: None
         self.simulation = simulation
         self.name = name
         self.ip = ip
@@ -68,8 +70,9 @@ class Policy:
         ip = self.ip.replace(".0.", f".{self._names % 250}.")
         return Attacker(self.simulation.net, ip, f"{self.name} as {self._names}")
 
-    async def run(self) -> None:
-        """Act until cancelled."""
+    async def run(self, note: Callable[[], None]) -> None:
+        """Act until cancelled; `note` is called for each deed, if somebody hears of it."""
+        self.note = note
         await self._enter()
         rate = self.share * self.simulation.scenario.coins_per_s
         while True:
@@ -80,8 +83,13 @@ class Policy:
             await self.act()
 
     async def act(self) -> None:
-        """Do what the policy does when it may find a coin."""
+        """Do what the policy does when it may find a coin; say `did_it` where it is hostile."""
         raise NotImplementedError
+
+    def did_it(self) -> None:
+        """Note that it has done what it is there for, if anybody was there to hear of it."""
+        if self.peer.transport.peers():
+            self.note()
 
     async def _enter(self) -> None:
         self.peer = self.new_peer()

@@ -35,3 +35,4 @@ class Selfish(Policy):
         private, self._private = self._private, []
         for one in private:
             await self.tell(*one)
+        self.did_it()

@@ -13,6 +13,7 @@ class Spamming(Policy):
     async def act(self) -> None:
         tip = self.core.tip
         limit = self.core.network.future_limit_ms
+        self.did_it()
         for _ in range(self.rng.randint(1, 12)):
             coin = self.vote(tip)
             match self.rng.randrange(3):

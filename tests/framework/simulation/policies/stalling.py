@@ -15,12 +15,15 @@ class StallingPeer(Attacker):
     """Answers `status`, and hardly anything else in time."""
 
     delay_s = 3600.0
+    stalled: Callable[[], None]
+    """Is called when somebody is made to wait."""
 
     def _answerer(self, name: str) -> Callable[[PeerId, bytes], Awaitable[bytes]]:
         answer = super()._answerer(name)
 
         async def late(peer: PeerId, payload: bytes) -> bytes:
             if name not in ("status", "headers"):
+                self.stalled()
                 await trio.sleep(self.delay_s)
             return await answer(peer, payload)
 
@@ -32,7 +35,9 @@ class Stalling(Policy):
 
     def new_peer(self) -> Attacker:
         plain = super().new_peer()
-        return StallingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
+        peer = StallingPeer(self.simulation.net, plain.transport.ip, f"{self.name} {self._names}")
+        peer.stalled = self.note
+        return peer
 
     async def act(self) -> None:
         coin, body = self.mine(grade=True)

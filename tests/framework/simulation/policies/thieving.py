@@ -47,3 +47,4 @@ class Thieving(Policy):
                 signatures.append(Signature(self.keys[at].public_key, right))
         whole = Transfer(*fields, tuple(signatures), ())
         await self.say("transfer", SizedTransfer.of(whole).raw)
+        self.did_it()

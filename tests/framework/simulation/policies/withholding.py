@@ -35,7 +35,9 @@ class Withholding(Policy):
             self._patience = self.rng.randint(2, 16)
             for one in kept:
                 await self.tell(*one)
+            self.did_it()
         late = self.core.tip.height - self.core.network.window
         for coin in [coin for coin in self._stale if coin.height <= late]:
             self._stale.remove(coin)
             await self.tell(coin)
+            self.did_it()
