@@ -18,6 +18,17 @@ class Row(NamedTuple):
 _HOARDS: Final[dict[str, Any]] = {"alone": -8.0, "show": 3.0, "lists": "first", "hoards": True}
 """The best thresholds found of a miner that keeps its anchors back, of a third and more."""
 
+_STAKES: Final[dict[str, Any]] = {
+    "alone": -6.0,
+    "show": 3.0,
+    "give_up": 3.0,
+    "lists": "fresh",
+    "hoards": True,
+    "stakes": 0.375,
+    "worth": 1.0,
+}
+"""The best found of one whose thresholds grow with what it has at stake, of 40 %."""
+
 PLAN: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(30_000, delay=0.001, miners=16)),
     Row("honest", Parameters(8_000, delay=0.01, miners=16)),
@@ -46,6 +57,14 @@ PLAN: Final[tuple[Row, ...]] = (
     *(
         Row("withholding", Parameters(800, share=share, delay=0.0, **_HOARDS | {"show": 2.0}))
         for share in (0.33, 0.4)
+    ),
+    *(
+        Row("withholding", Parameters(size, share=share, delay=delay, **_STAKES | other))
+        for size, delay, show in ((1_500, 0.01, 3.0), (1_000, 0.0, 2.0))
+        for share, other in (
+            (0.33, {"show": show, "alone": -3.0}),
+            (0.4, {"show": show}),
+        )
     ),
     Row("withholding", Parameters(400, share=0.25, attackers=2, **_HOARDS)),
     *(
@@ -109,6 +128,7 @@ SMALL: Final[tuple[Row, ...]] = (
     Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3)),
     Row("honest", Parameters(20, delay=0.01, miners=12, neighbours=3, verification=0.005)),
     Row("withholding", Parameters(40, share=0.4, **_HOARDS)),
+    Row("withholding", Parameters(40, share=0.4, rival=4.0, **_STAKES)),
     Row("withholding", Parameters(40, share=0.4, late_bodies=True, **_HOARDS)),
     Row("withholding", Parameters(40, share=0.4, answers=True)),
     Row("withholding", Parameters(40, share=0.4, verification=0.005, **_HOARDS)),

@@ -39,12 +39,12 @@ class Space(NamedTuple):
 SPACES: Final = {
     "withholding": Space(
         {
-            "alone": Around(-4.0, 4.0, -100.0),
-            "show": Around(3.0, 2.0, 1.0),
-            "give_up": Around(3.0, 3.0, 0.0),
-            "stakes": Around(0.25, 0.25, 0.0, 0.125),
-            "worth": Around(2.0, 2.0, 0.0),
-            "rival": Around(7.0, 4.0, -8.0),
+            "alone": Around(-4.0, 3.0, -100.0),
+            "show": Around(3.0, 1.0, 1.0),
+            "give_up": Around(3.0, 2.0, 0.0),
+            "stakes": Around(0.375, 0.25, 0.0, 0.125),
+            "worth": Around(1.0, 1.0, 0.0),
+            "rival": Around(10.0, 4.0, -8.0),
         },
         {"lists": ("own", "first", "fresh"), "hoards": (False, True)},
         "share of all grains",

@@ -16,8 +16,8 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.types import CoinId
 
 LONGEST: Final = KEPT_ANCHORS - 8
-"""Anchors of a branch that is shown whatever thresholds say: views forget where longer ones fork
-from the others."""
+"""Anchors of a branch, the own one or another, with which a secret ends whatever thresholds say:
+views forget where longer ones fork."""
 
 
 class Thresholds(msgspec.Struct, frozen=True):
@@ -131,7 +131,7 @@ class Withholding(Attacker):
                 self._show()
             return
         fork, limits = self._fork(), self.thresholds
-        if self.view.tip.height - fork.height > LONGEST:
+        if max(self.view.tip.height, self.public.tip.height) - fork.height > LONGEST:
             self._show()
             return
         lead, contested = self.lead(fork)
