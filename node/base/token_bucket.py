@@ -62,6 +62,13 @@ class KeyedTokenBuckets:
         bucket = self._buckets.get(key)
         return self._capacity if bucket is None else bucket.level(now)
 
+    def delay(self, key: str, now: float, tokens: float = 1.0) -> float:
+        """Return the seconds until a key's bucket has so many tokens, without taking any."""
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            bucket = TokenBucket(self._capacity, self._per_second, now)
+        return bucket.delay(now, tokens)
+
     def take(self, key: str, now: float, tokens: float = 1.0) -> bool:
         """Take tokens of a key's bucket if there are as many, else none; return whether there
         were."""

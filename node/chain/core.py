@@ -48,7 +48,7 @@ from unchained.node.consensus.errors import (
 from unchained.node.consensus.mints import Mint
 from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import FeeTooLowError
-from unchained.node.consensus.transfers import ProvenTransfer, check_transfer_alone, decode_transfer
+from unchained.node.consensus.transfers import ProvenTransfer
 from unchained.node.consensus.transition import (
     NOT_CONDEMNING,
     check_anchor_grade,
@@ -430,10 +430,7 @@ class ChainCore:
     ) -> SizedTransfer | Outcome:
         """Decode a transfer and check it for the mempool by all but its witness; return it if it
         may enter. Raises a `PolicyError` or a `TransferError`."""
-        sized = decode_transfer(raw)
-        check_transfer_alone(sized.transfer, self.network)
-        checked = self._waiting.check(sized, now_ms, shown)
-        return checked if isinstance(checked, Outcome) else sized
+        return self._waiting.check_bytes(raw, now_ms, shown)
 
     def submit_transfer(
         self, proven: ProvenTransfer, now_ms: int, hidden: bool = False, shown: Shown = frozenset()

@@ -8,6 +8,7 @@ from typing import Final, TypeVar, cast
 import trio
 
 from unchained.node.base.token_bucket import KeyedTokenBuckets
+from unchained.node.peers.ask_rate import AskRate
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import Reputation
 from unchained.node.primitives.codec import encode
@@ -31,7 +32,7 @@ class Exchanges:
         self.transport = transport
         self._genesis_id = genesis_id
         self._reputation = reputation
-        self._asked: dict[str, KeyedTokenBuckets] = {}
+        self._asked: dict[str, AskRate] = {}
 
     async def ask(self, exchange: Exchange[A], peer: PeerId, request: object) -> A:
         """Send a request, as soon as the peer's rate allows, and return what its answer gives,
@@ -39,14 +40,28 @@ class Exchanges:
 
         Raises `RequestError`, `AnswerError` and `NonCanonicalError`.
         """
+        await self.turn(exchange, peer)
+        return await self.ask_in_turn(exchange, peer, request)
+
+    async def turn(self, exchange: Exchange[A], peer: PeerId, *, urgent: bool = False) -> None:
+        """Wait until the peer's rate allows one more such request, which has to follow; what is
+        `urgent` goes first."""
+        await self._rate_of(exchange).turn(peer, urgent=urgent)
+
+    def wait_s(self, exchange: Exchange[A], peer: PeerId, *, urgent: bool = False) -> float:
+        """Return the seconds that `turn` would take."""
+        return self._rate_of(exchange).wait_s(peer, urgent=urgent)
+
+    def _rate_of(self, exchange: Exchange[A]) -> AskRate:
         limits = exchange.limits
-        rate = self._asked.setdefault(
+        return self._asked.setdefault(
             limits.name,
-            KeyedTokenBuckets(
-                max(1.0, ASKED_SHARE * limits.burst), ASKED_SHARE * limits.per_second
-            ),
+            AskRate(max(1.0, ASKED_SHARE * limits.burst), ASKED_SHARE * limits.per_second),
         )
-        await trio.sleep(rate.spend(peer, trio.current_time()))
+
+    async def ask_in_turn(self, exchange: Exchange[A], peer: PeerId, request: object) -> A:
+        """Do the same as `ask`, once `turn` has come."""
+        limits = exchange.limits
         raw = await self.transport.request(
             peer,
             name_of(self._genesis_id, exchange.name),

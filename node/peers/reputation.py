@@ -38,6 +38,10 @@ DEBT_MS_MAX: Final = 2_000.0
 """Verification in vain, in ms, that a group may cost before it is disconnected and banned."""
 DEBT_FORGIVEN_MS_PER_S: Final = 20.0
 """Debt forgiven per second: 2 % of one core."""
+FREE_MS_MAX: Final = 100.0
+"""Ms of messages of no use that a group pays nothing for: honest peers send some, of what is known
+here by another way, or comes again once its id is forgotten."""
+FREE_MS_PER_S: Final = 1.0
 GONE_PEERS_MAX: Final = 2_048
 """Peers whose group is remembered after they are gone, for what is found out late."""
 
@@ -92,6 +96,8 @@ class Reputation:
         self._log = log
         self._patience = KeyedTokenBuckets(DEBT_MS_MAX, DEBT_FORGIVEN_MS_PER_S)
         """What each group may still cost, in ms of verification."""
+        self._free = KeyedTokenBuckets(FREE_MS_MAX, FREE_MS_PER_S)
+        """What of messages of no use each group may send and pay nothing, in ms of verification."""
         self._connected: dict[PeerId, str] = {}
         """The groups of those who are connected: there is no more of it than of connections."""
         self._gone: OrderedDict[PeerId, str] = OrderedDict()
@@ -173,6 +179,12 @@ class Reputation:
     def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
         """Apply a penalty to a peer; `ms` is what `COST` adds to its debt."""
         self._apply(self.group_of(peer), peer, penalty, why, ms)
+
+    def charge_excess(self, peer: PeerId, why: str, ms: float) -> None:
+        """Let a peer pay `ms` for what broke no rule and was of no use, unless its group has sent
+        little of that."""
+        if not self._free.take(self.group_of(peer), trio.current_time(), ms):
+            self.penalize(peer, Penalty.COST, why, ms=ms)
 
     def _apply(
         self, group: str, peer: PeerId | None, penalty: Penalty, why: str, ms: float

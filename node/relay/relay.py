@@ -39,6 +39,7 @@ from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
 from unchained.node.relay.body_places import BodyPlaces
 from unchained.node.relay.fetcher import Fetcher, FetchError, NotNowError
+from unchained.node.relay.message_price import CHEAP_PRICE_MS, message_price_ms
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.relay.stem import TransferStem
 from unchained.node.transport.contract import (
@@ -57,14 +58,9 @@ from unchained.node.wire.limits import (
 )
 from unchained.storage.schema import TransferEntered, TransferLeft
 
-CHEAP_PRICE_MS: Final = 0.1
-"""Price of a message that is validated without a proof or a signature."""
 HELD_PRICE_MS: Final = 1.0
 """Price of a coin whose parent is unknown, the first of that parent: it takes a place, and a
 request to its sender."""
-SIGNATURE_PRICE_MS: Final = 0.5
-DECODING_PRICE_MS_PER_KIB: Final = 0.03
-"""Price of a message's length: a transfer of 256 KiB takes some 7 ms to decode and check."""
 MIX_PRICE_MS_AT_16_MIB: Final = 8.5
 """Price of a proof of work of 16 MiB (Protocol §11)."""
 ANNOUNCED_BODY_SOURCES_MAX: Final = 3
@@ -176,11 +172,18 @@ class Relay:
             except (ProtocolError, PolicyError) as error:
                 found = decision_on(error)
                 self._rules[error.name] += 1
-                price = self._price(error) + DECODING_PRICE_MS_PER_KIB * len(data) / 1024
                 self._peers.reputation.penalize(
-                    peer, found.alone, f"{limits.name}: {error}", ms=price
+                    peer,
+                    found.alone,
+                    f"{limits.name}: {error}",
+                    ms=message_price_ms(len(data), error),
                 )
                 verdict = found.verdict
+            else:
+                if verdict is not Verdict.ACCEPT:
+                    self._peers.reputation.charge_excess(
+                        peer, f"{limits.name}: of no use", message_price_ms(len(data))
+                    )
             self._verdicts[verdict] += 1
             if verdict is Verdict.ACCEPT:
                 self._peers.note_news(peer, news)
@@ -202,9 +205,6 @@ class Relay:
         self._peers.reputation.penalize(
             peer, decision_on(error).alone, f"held coin: {error}", ms=CHEAP_PRICE_MS
         )
-
-    def _price(self, error: ProtocolError | PolicyError) -> float:
-        return SIGNATURE_PRICE_MS if isinstance(error, PolicyError) else CHEAP_PRICE_MS
 
     @contextmanager
     def _take_in_hand(self, key: bytes) -> Iterator[_InHand]:
@@ -246,8 +246,8 @@ class Relay:
     def _hold(self, peer: PeerId, wanted: CoinId) -> None:
         """Ask the sender for what it knows and we do not; it pays for the place that this takes."""
         self._held += 1
-        price = HELD_PRICE_MS if self._follower.want(peer, wanted) else CHEAP_PRICE_MS
-        self._peers.reputation.penalize(peer, Penalty.COST, "unknown parent", ms=price)
+        if self._follower.want(peer, wanted):
+            self._peers.reputation.penalize(peer, Penalty.COST, "unknown parent", ms=HELD_PRICE_MS)
 
     async def _validate_anchor(self, peer: PeerId, data: bytes) -> Verdict:
         """Validate an announcement by itself, then its coin, then its body."""

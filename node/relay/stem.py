@@ -27,16 +27,19 @@ from unchained.node.chain.results import Outcome
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.policy import PolicyError
 from unchained.node.consensus.transfers import ProvenTransfer
+from unchained.node.peers.exchanges import ASKED_SHARE
 from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.relay.message_price import message_price_ms
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.relay.stem_queue import StemQueue
+from unchained.node.relay.stem_turns import StemTurns
 from unchained.node.transport.contract import NotRunningError, PeerId, RequestError, Transport
 from unchained.node.wire.errors import AnswerError
-from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
+from unchained.node.wire.limits import STEM, TRANSFER_GOSSIP, name_of
 from unchained.node.wire.messages import STEM_EXCHANGE, StemRequest, Taken
 
 ROUTE_S: Final = 600.0
@@ -50,12 +53,15 @@ EMBARGO_MORE_S: Final = 30.0
 to be the first whose patience ends."""
 PEERS_TRIED_MAX: Final = 3
 """Peers that one transfer is handed to, if they do not take it or it comes again."""
+TURN_WAIT_MAX_S: Final = EMBARGO_MIN_S
+"""Seconds that transfers wait for their turn to be handed on, about. What is made here and would
+wait longer goes to another outbound peer."""
+WAITING_MAX: Final = int(TURN_WAIT_MAX_S * ASKED_SHARE * STEM.per_second)
+"""Transfers of others that wait for it at a time: what finds no room is gossiped at once."""
 HELD_MAX: Final = 512
 """Transfers under way through here, at a time: the next is gossiped at once."""
 HELD_OF_PEER_MAX: Final = 64
 """Of those, transfers that came from one peer."""
-SIGNATURE_PRICE_MS: Final = 0.5
-"""Price of a transfer that is refused."""
 AGAIN_MS: Final = 300_000
 """After a restart, what had entered the mempool in its last so many ms is handed on again: who
 knows it lets it be, and nobody can tell what of it was under way."""
@@ -148,6 +154,7 @@ class StemRouter:
         self._fluffs = False
         self._nursery: trio.Nursery | None = None
         self._queue = StemQueue()
+        self._turns = StemTurns(WAITING_MAX)
         self._made_places = trio.Semaphore(MADE_AT_ONCE_MAX)
         self._handed_on = self._not_taken = self._fluffed = self._embargoes = 0
         self._found_hidden = 0
@@ -212,11 +219,15 @@ class StemRouter:
         """Take in what waits from a peer, in order: what builds on another comes after it."""
         while (raw := self._queue.first(peer)) is not None:
             try:
-                await self._take(raw, _Held(wid_of(raw), raw, peer))
+                taken = await self._take(raw, _Held(wid_of(raw), raw, peer))
+                if taken is not Outcome.ACCEPTED:
+                    self._peers.reputation.charge_excess(
+                        peer, "stem: of no use", message_price_ms(len(raw))
+                    )
             except (ProtocolError, PolicyError) as error:
                 penalty = decision_on(error).alone
                 self._peers.reputation.penalize(
-                    peer, penalty, f"stem: {error}", ms=SIGNATURE_PRICE_MS
+                    peer, penalty, f"stem: {error}", ms=message_price_ms(len(raw), error)
                 )
                 if penalty is Penalty.BAN:
                     self._queue.forget_rest(peer)
@@ -268,8 +279,7 @@ class StemRouter:
         return {held.wid for held in self._held.values() if source in held.handed_by}
 
     async def _reveal_if_alone(self, held: _Held) -> None:
-        """Hide nothing while nobody is there whom it could be hidden from: own anchors may list
-        it."""
+        """Hide nothing while there is nobody to hide it from: own anchors may list it."""
         if not self._peers.greeted():
             await self._chain.reveal_transfer(held.wid)
 
@@ -306,8 +316,11 @@ class StemRouter:
         """Hand a transfer on, and gossip it if nothing is heard of it in time."""
         await self._reveal_if_alone(held)
         await self._wait_for_peers()
-        with trio.move_on_after(self._patience_s()) as waiting:
+        patience_s = self._patience_s()
+        with trio.move_on_after(patience_s) as waiting:
             if await self._hand_on(held, held.source):
+                # From here on, as for all on the way: it may have waited for its turn.
+                waiting.deadline = trio.current_time() + patience_s
                 await held.public.wait()
         await self._end(held, waiting.cancelled_caught)
 
@@ -334,21 +347,34 @@ class StemRouter:
 
     async def _hand_on(self, held: _Held, source: PeerId | None) -> bool:
         """Hand a transfer to somebody who has not had it from here, nor is its `source`; return
-        whether there was anybody."""
+        whether there was anybody, and a turn for it."""
         peers = self._route_of(held, source)
         for peer in peers:
             if len(held.handed_to) >= PEERS_TRIED_MAX:
                 break
             held.handed_to.add(peer)
+            if not await self._wait_for_turn(peer, source):
+                return False
             if await self._ask(peer, held.raw):
                 held.taken_by = held.taken_by or peer
                 break
         return bool(peers)
 
+    async def _wait_for_turn(self, peer: PeerId, source: PeerId | None) -> bool:
+        """Wait until a peer may be handed one more; return whether it may. What is made here goes
+        first: else others could have it wait until this node gossips what it made itself."""
+        exchanges = self._peers.exchanges
+        if source is None:
+            await exchanges.turn(STEM_EXCHANGE, peer, urgent=True)
+            return True
+        with self._turns.place(exchanges.group_of(source)) as place:
+            await exchanges.turn(STEM_EXCHANGE, peer)
+        return not place.cancelled_caught
+
     async def _ask(self, peer: PeerId, raw: bytes) -> bool:
-        """Hand bytes to a peer; return whether it took them."""
+        """Hand bytes to a peer whose turn it is; return whether it took them."""
         try:
-            await self._peers.exchanges.ask(STEM_EXCHANGE, peer, StemRequest(raw))
+            await self._peers.exchanges.ask_in_turn(STEM_EXCHANGE, peer, StemRequest(raw))
         except (RequestError, AnswerError, NonCanonicalError) as error:
             self._not_taken += 1
             self._log.debug("relay.stem_not_taken", peer=peer, why=str(error))
@@ -365,7 +391,15 @@ class StemRouter:
         self._rng.shuffle(others)
         order = dict.fromkeys(peer for peer in (*first, self._next, *others) if peer in others)
         out = {held.source, source, *held.handed_to}
-        return [peer for peer in order if peer is not None and peer not in out]
+        route = [peer for peer in order if peer is not None and peer not in out]
+        if source is None:
+            # Of much that is made here the excess goes to others: waiting, it would be gossiped.
+            route.sort(key=lambda peer: peer not in first and self._is_slow(peer))
+        return route
+
+    def _is_slow(self, peer: PeerId) -> bool:
+        exchanges = self._peers.exchanges
+        return exchanges.wait_s(STEM_EXCHANGE, peer, urgent=True) > TURN_WAIT_MAX_S
 
     def _candidates(self) -> list[PeerId]:
         """Return the outbound peers, which nobody could choose to be; if there are none, others."""

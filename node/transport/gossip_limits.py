@@ -24,13 +24,17 @@ RPC_MERGE_BYTES: Final = 32 << 10
 """Bytes up to which waiting RPCs are sent as one."""
 
 IDS_PER_HEARTBEAT_MAX: Final = 1024
-"""Ids taken from one peer per heartbeat, of all kinds together; also what one IHAVE holds."""
+"""Ids taken from one peer per heartbeat, of those it has and wants; also what one IHAVE holds."""
 ASKED_OF_PEER_MAX: Final = 512
 """Ids that are asked of one peer and have not come, so that nobody fills the places of others."""
-UNWANTED_OF_PEER_MAX: Final = 1024
-"""Ids kept of one peer that it does not want."""
+UNWANTED_SAID_PER_HEARTBEAT_MAX: Final = 128
+"""Ids that one peer is told are not wanted, per heartbeat: whoever sends us much, and nothing good,
+has us say no more."""
+UNWANTED_PER_HEARTBEAT_MAX: Final = 2 * UNWANTED_SAID_PER_HEARTBEAT_MAX
+"""Such ids taken from one peer: the hearts of two nodes do not beat together."""
 UNWANTED_HEARTBEATS: Final = 3
-"""Heartbeats after which they are forgotten: what they name has come by then, or never does."""
+"""Heartbeats after which they are forgotten: what they name has come by then, or never does, which
+is nobody's fault: who said so had not validated it."""
 SENDS_ON_REQUEST_MAX: Final = 3
 """Times that one message is sent to one peer on request."""
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Container, Iterable
 
 from unchained.node.transport.contract import MessageId
 from unchained.node.transport.gossip_limits import (
     ASKED_OF_PEER_MAX,
     IDS_PER_HEARTBEAT_MAX,
     UNWANTED_HEARTBEATS,
-    UNWANTED_OF_PEER_MAX,
+    UNWANTED_PER_HEARTBEAT_MAX,
+    UNWANTED_SAID_PER_HEARTBEAT_MAX,
     WASTE_FORGIVEN_PER_HEARTBEAT,
     WASTE_PER_FAULT,
 )
@@ -30,16 +30,20 @@ class GossipPeer:
         self._unwanted: OrderedDict[MessageId, int] = OrderedDict()
         self._beats = 0
         self._ids_taken = 0
+        self._unwanted_taken = 0
+        self._unwanted_said = 0
         self._waste = 0
 
-    def take(self, ids: Iterable[MessageId]) -> list[MessageId]:
+    def take(self, ids: tuple[MessageId, ...]) -> list[MessageId]:
         """Return as many of some ids as may still be looked at in this heartbeat, each once; the
         rest is waste."""
-        sent = tuple(ids)
-        room = max(0, IDS_PER_HEARTBEAT_MAX - self._ids_taken)
-        taken = list(dict.fromkeys(sent[:room]))
-        self._ids_taken += len(sent)
-        self._waste += len(sent) - len(taken)
+        taken = self._within(ids, IDS_PER_HEARTBEAT_MAX - self._ids_taken)
+        self._ids_taken += len(ids)
+        return taken
+
+    def _within(self, ids: tuple[MessageId, ...], room: int) -> list[MessageId]:
+        taken = list(dict.fromkeys(ids[: max(0, room)]))
+        self._waste += len(ids) - len(taken)
         return taken
 
     def wastes(self, units: int) -> None:
@@ -51,13 +55,19 @@ class GossipPeer:
         faults, self._waste = divmod(self._waste, WASTE_PER_FAULT)
         return faults
 
-    def does_not_want(self, ids: Iterable[MessageId], seen: Container[MessageId]) -> None:
-        """Note ids of messages not to be sent to it; `seen` holds the messages known here."""
-        for mid in ids:
+    def does_not_want(self, ids: tuple[MessageId, ...]) -> None:
+        """Note ids of messages not to be sent to it, as many as may be named in this heartbeat; the
+        rest is waste."""
+        for mid in self._within(ids, UNWANTED_PER_HEARTBEAT_MAX - self._unwanted_taken):
             self._unwanted.pop(mid, None)
             self._unwanted[mid] = self._beats
-            if len(self._unwanted) > UNWANTED_OF_PEER_MAX:
-                self._forget_oldest(seen)
+        self._unwanted_taken += len(ids)
+
+    def may_be_told(self) -> bool:
+        """Return whether it may be told in this heartbeat of one more id that we do not want, and
+        count it."""
+        self._unwanted_said += 1
+        return self._unwanted_said <= UNWANTED_SAID_PER_HEARTBEAT_MAX
 
     def wants(self, mid: MessageId) -> bool:
         """Return whether a message may be sent to it."""
@@ -67,17 +77,11 @@ class GossipPeer:
         """Return how many more ids it may be asked for."""
         return ASKED_OF_PEER_MAX - self.asked
 
-    def heartbeat(self, seen: Container[MessageId]) -> None:
-        """Forget what is old; what it did not want and never came is waste."""
+    def heartbeat(self) -> None:
+        """Begin to count anew, and forget what is old."""
         self._beats += 1
-        self._ids_taken = 0
+        self._ids_taken = self._unwanted_taken = self._unwanted_said = 0
         self._waste = max(0, self._waste - WASTE_FORGIVEN_PER_HEARTBEAT)
-        while (
-            self._unwanted
-            and next(iter(self._unwanted.values())) <= self._beats - UNWANTED_HEARTBEATS
-        ):
-            self._forget_oldest(seen)
-
-    def _forget_oldest(self, seen: Container[MessageId]) -> None:
-        mid, _ = self._unwanted.popitem(last=False)
-        self._waste += mid not in seen
+        oldest = self._beats - UNWANTED_HEARTBEATS
+        while self._unwanted and next(iter(self._unwanted.values())) <= oldest:
+            self._unwanted.popitem(last=False)

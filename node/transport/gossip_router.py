@@ -230,7 +230,7 @@ class GossipRouter:
             self._pruned(name, peer, known, now + min(max(seconds, 1), 10 * GRAFT_BACKOFF_S))
         for name in rpc.graft:
             self._grafted(name, peer, known, now)
-        known.does_not_want(known.take(rpc.unwanted), self._seen)
+        known.does_not_want(rpc.unwanted)
         for name, data in rpc.messages:
             self._message(peer, name, data, now)
         for _, ids in rpc.have:
@@ -245,8 +245,19 @@ class GossipRouter:
         for topic in self._topics.values():
             job = topic.queue.begin()
             if job is not None:
+                self._spare_copies(topic, job)
                 return job
         return None
+
+    def _spare_copies(self, topic: _Topic, job: ValidationJob) -> None:
+        """Ask mesh peers not to send as well what is long. Only from here on: what waits may be
+        dropped unvalidated, and then another's copy has to come."""
+        if len(job.data) < UNWANTED_BYTES_MIN:
+            return
+        have = self._in_flight.get(job.id, {})
+        for peer in topic.mesh:
+            if peer not in have and self._peers[peer].may_be_told():
+                self._carrier.send_gossip(peer, Rpc(unwanted=(job.id,)))
 
     def validated(self, job: ValidationJob, verdict: Verdict) -> None:
         """Act on a validator's verdict."""
@@ -269,7 +280,7 @@ class GossipRouter:
         """Repair the meshes, send ids, forget what is old. Called every `HEARTBEAT_S`."""
         self._forget_asked(now)
         for peer in self._peers.values():
-            peer.heartbeat(self._seen)
+            peer.heartbeat()
         for name, topic in self._topics.items():
             self._repair(name, topic, now)
             self._advertise(name, topic)
@@ -365,14 +376,12 @@ class GossipRouter:
             self.counters.duplicates += 1
             if mid in self._in_flight:
                 self._in_flight[mid][peer] = None
-            return
-        self._seen.add(mid, now)
-        self._in_flight[mid] = {peer: None}
-        self._came(mid)
-        if len(data) >= UNWANTED_BYTES_MIN:
-            for other in topic.mesh:
-                if other != peer:
-                    self._carrier.send_gossip(other, Rpc(unwanted=(mid,)))
+            if not topic.queue.waits(mid):
+                return
+        else:
+            self._seen.add(mid, now)
+            self._in_flight[mid] = {peer: None}
+            self._came(mid)
         for dropped in topic.queue.push(ValidationJob(name, data, mid, peer)):
             self.counters.dropped += 1
             self._forget(dropped)

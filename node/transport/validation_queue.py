@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from unchained.node.transport.contract import MessageId, PeerId, TopicLimits
@@ -10,7 +10,7 @@ from unchained.node.transport.contract import MessageId, PeerId, TopicLimits
 
 @dataclass(frozen=True, slots=True)
 class ValidationJob:
-    """A message to be validated, and who sent it first."""
+    """A message to be validated, and who sent it."""
 
     topic: str
     data: bytes
@@ -19,38 +19,57 @@ class ValidationJob:
 
 
 class ValidationQueue:
-    """Bounded in number and bytes. Who has most of what there is too much of gives way."""
+    """Bounded in number and bytes. Who has most of what there is too much of gives way.
+
+    A message waits in the lines of all who have sent it, and is validated once: who sends it first,
+    behind much else, neither delays it for the others nor has it dropped.
+    """
 
     def __init__(self, limits: TopicLimits) -> None:
         self._limits = limits
-        self._lines: OrderedDict[PeerId, deque[ValidationJob]] = OrderedDict()
+        self._lines: OrderedDict[PeerId, OrderedDict[MessageId, ValidationJob]] = OrderedDict()
+        self._senders: dict[MessageId, set[PeerId]] = {}
+        """In whose lines a message waits."""
         self._bytes: Counter[PeerId] = Counter()
         self._waiting = 0
         self._running: Counter[PeerId] = Counter()
 
+    def waits(self, mid: MessageId) -> bool:
+        """Return whether a message waits."""
+        return mid in self._senders
+
     def push(self, job: ValidationJob) -> list[ValidationJob]:
-        """Let a message wait; return those that are dropped for it."""
-        self._lines.setdefault(job.peer, deque()).append(job)
+        """Let a message wait, in its sender's line; return those that are dropped for it, and wait
+        in nobody's line any more."""
+        line = self._lines.setdefault(job.peer, OrderedDict())
+        if job.id in line:
+            return []
+        line[job.id] = job
+        self._senders.setdefault(job.id, set()).add(job.peer)
         self._bytes[job.peer] += len(job.data)
         self._waiting += 1
-        dropped = []
+        dropped: dict[MessageId, ValidationJob] = {}
         while self._waiting > self._limits.max_waiting:
             longest = max(self._lines, key=lambda peer: len(self._lines[peer]))
-            dropped.append(self._take(longest, newest=True))
+            newest = next(reversed(self._lines[longest]))
+            dropped[newest] = self._take(longest, newest)
         while self._bytes.total() > self._limits.max_waiting_bytes:
             largest = max(self._lines, key=lambda peer: self._bytes[peer])
-            dropped.append(self._take(largest, newest=True))
-        return dropped
+            newest = next(reversed(self._lines[largest]))
+            dropped[newest] = self._take(largest, newest)
+        return [job for mid, job in dropped.items() if not self.waits(mid)]
 
     def begin(self) -> ValidationJob | None:
         """Return the next message to validate, if one may be now; `end` must follow."""
         if self._running.total() >= self._limits.max_validating:
             return None
-        for peer in self._lines:
+        for peer, line in self._lines.items():
             if self._running[peer] < self._limits.max_per_peer:
-                job = self._take(peer)
+                job = self._take(peer, next(iter(line)))
                 if peer in self._lines:
                     self._lines.move_to_end(peer)
+                for other in tuple(self._senders.get(job.id, ())):
+                    self._take(other, job.id)
                 self._running[peer] += 1
                 return job
         return None
@@ -62,14 +81,20 @@ class ValidationQueue:
             del self._running[job.peer]
 
     def drop(self, peer: PeerId) -> list[ValidationJob]:
-        """Return what waits of a peer; it waits no more."""
-        return [self._take(peer) for _ in range(len(self._lines.get(peer, ())))]
+        """Let a peer's line go; return what waits no more."""
+        line = tuple(self._lines.get(peer, ()))
+        return [job for job in (self._take(peer, mid) for mid in line) if not self.waits(job.id)]
 
-    def _take(self, peer: PeerId, *, newest: bool = False) -> ValidationJob:
+    def _take(self, peer: PeerId, mid: MessageId) -> ValidationJob:
+        """Take a message out of one line."""
         line = self._lines[peer]
-        job = line.pop() if newest else line.popleft()
+        job = line.pop(mid)
         self._waiting -= 1
         self._bytes[peer] -= len(job.data)
         if not line:
             del self._lines[peer], self._bytes[peer]
+        senders = self._senders[mid]
+        senders.remove(peer)
+        if not senders:
+            del self._senders[mid]
         return job

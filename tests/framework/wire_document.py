@@ -271,15 +271,16 @@ def rpc_limits() -> str:
             "entries of all its other lists": gossip_limits.RPC_ENTRIES_MAX,
             "message ids of all its lists": gossip_limits.RPC_IDS_MAX,
             "bytes of a message id, neither more nor less": gossip_limits.ID_BYTES,
-            f"message ids of one peer that are looked at in {gossip_limits.HEARTBEAT_S:g} s": (
-                gossip_limits.IDS_PER_HEARTBEAT_MAX
-            ),
+            f"message ids of one peer, that it has or wants, that are looked at in "
+            f"{gossip_limits.HEARTBEAT_S:g} s": (gossip_limits.IDS_PER_HEARTBEAT_MAX),
             "ids that are asked of one peer (IWANT) and have not come": (
                 gossip_limits.ASKED_OF_PEER_MAX
             ),
-            "ids that one peer does not want (IDONTWANT) and that are kept, for "
-            f"{gossip_limits.UNWANTED_HEARTBEATS * gossip_limits.HEARTBEAT_S:g} s": (
-                gossip_limits.UNWANTED_OF_PEER_MAX
+            f"ids that one peer is told in {gossip_limits.HEARTBEAT_S:g} s are not wanted "
+            "(IDONTWANT)": gossip_limits.UNWANTED_SAID_PER_HEARTBEAT_MAX,
+            f"such ids of one peer that are looked at in {gossip_limits.HEARTBEAT_S:g} s, and kept "
+            f"for {gossip_limits.UNWANTED_HEARTBEATS * gossip_limits.HEARTBEAT_S:g} s": (
+                gossip_limits.UNWANTED_PER_HEARTBEAT_MAX
             ),
             "times that one message is sent to one peer on request": (
                 gossip_limits.SENDS_ON_REQUEST_MAX
@@ -293,7 +294,7 @@ def waste() -> str:
     units = table(
         "of no use | units",
         {
-            "an id beyond those that are looked at, or of a message that never comes": 1,
+            "an id beyond those that are looked at, or asked for where there is none": 1,
             "an id that was announced, asked for and not sent": (
                 gossip_limits.WASTE_OF_BROKEN_PROMISE
             ),

@@ -20,9 +20,11 @@ from unchained.node.consensus.policy import FeeTooLowError
 from unchained.node.consensus.transfers import (
     ProvenTransfer,
     ValidatedTransfer,
+    check_transfer_alone,
+    decode_transfer,
     validate_transfer,
 )
-from unchained.node.primitives.transfer import SizedTransfer, output_id
+from unchained.node.primitives.transfer import SizedTransfer, output_id, wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.storage import schema
 from unchained.storage.kv import KeyValueStore
@@ -70,6 +72,22 @@ class WaitingTransfers:
         sized = self.validated(wid).sized
         assert sized is not None, "it was found good"
         return sized
+
+    def check_bytes(
+        self, raw: bytes, now_ms: int, shown: Shown = frozenset()
+    ) -> SizedTransfer | Outcome:
+        """Decode a transfer and check it as `check` does; return it if it may enter. What is known
+        is looked at no further than to see that. Raises a `PolicyError` or a `TransferError`."""
+        wid = wid_of(raw)
+        if self.mempool.get(wid) is not None:
+            return Outcome.KNOWN
+        sized = decode_transfer(raw, wid)
+        place = schema.TXID.get(self._ledger.view, sized.txid)
+        if place is not None and place.wid == wid:
+            return Outcome.KNOWN
+        check_transfer_alone(sized.transfer, self._network)
+        checked = self.check(sized, now_ms, shown)
+        return checked if isinstance(checked, Outcome) else sized
 
     def check(
         self, sized: SizedTransfer, now_ms: int, shown: Shown = frozenset()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import msgspec
 import pytest
 
@@ -407,6 +409,24 @@ def test_a_transfer_that_is_not_kept_decoded_is_decoded_anew(chain: Rich) -> Non
         found = chain.core._waiting.validated(one.wid)
         assert (found.sized, found.length) == (one, len(one.raw))
     assert chain.core._waiting.decoded(one.wid) == one
+
+
+def test_of_what_is_known_no_more_is_looked_at_than_that(
+    chain: Rich, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = chain.paying(0), chain.paying(1)
+    chain.take(chain.forge.anchor(chain.base, transfers=[one]))
+    core = chain.core
+    assert core.check_transfer(two.raw, chain.now_ms) == two
+    assert core.submit_transfer(ProvenTransfer(two), chain.now_ms) is Outcome.ACCEPTED
+
+    def look(*_: object) -> NoReturn:
+        raise AssertionError("looked at")
+
+    monkeypatch.setattr(waiting_transfers, "check_transfer_alone", look)
+    assert core.check_transfer(one.raw, chain.now_ms) is Outcome.KNOWN
+    monkeypatch.setattr(waiting_transfers, "decode_transfer", look)
+    assert core.check_transfer(two.raw, chain.now_ms) is Outcome.KNOWN
 
 
 def test_what_is_hidden_waits_and_is_listed_once_it_is_shown(chain: Rich) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 import structlog
+import trio
 
 from unchained.node.base.clock import TrioClock
 from unchained.node.peers.ban_list import (
@@ -17,7 +18,10 @@ from unchained.node.peers.ban_list import (
 )
 from unchained.node.peers.penalty import FAULT_MS, Penalty
 from unchained.node.peers.reputation import (
+    DEBT_FORGIVEN_MS_PER_S,
     DEBT_MS_MAX,
+    FREE_MS_MAX,
+    FREE_MS_PER_S,
     GONE_PEERS_MAX,
     VISITORS_MAX,
     PeerLimits,
@@ -232,6 +236,27 @@ async def test_penalties_add_up_to_a_ban_of_the_whole_group(quiet: None) -> None
     assert reputation.lift(ban.group)
     assert room.join("d", "2001:db8::3")
     assert dict(reputation.penalties) == {"fault": 8, "cost": 1}
+
+
+async def test_what_is_of_no_use_costs_beyond_what_honest_peers_send_of_it(quiet: None) -> None:
+    room = Room()
+    assert room.join("a", "1.2.3.4")
+    assert room.join("b", "1.2.3.4")
+    reputation = room.reputation
+    for _ in range(int(FREE_MS_MAX)):
+        reputation.charge_excess(A, "known", 1.0)
+    assert reputation.penalties == {}
+    # For ever, what is forgiven and what is free together.
+    lasting = int(DEBT_FORGIVEN_MS_PER_S + FREE_MS_PER_S)
+    for _ in range(300):
+        for _ in range(lasting):
+            reputation.charge_excess(A, "known", 1.0)
+        await trio.sleep(1)
+    assert room.dropped == []
+    # Another name of the same address has no more.
+    for _ in range(int(DEBT_MS_MAX) + lasting + 1):
+        reputation.charge_excess(B, "known", 1.0)
+    assert sorted(room.dropped) == ["a", "b"]
 
 
 async def test_what_the_transport_saw_is_punished_even_without_an_id(quiet: None) -> None:

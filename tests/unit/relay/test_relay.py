@@ -14,19 +14,22 @@ import trio.testing
 
 from tests.framework.forge import Forge
 from unchained.node.base.fanout import Broadcast
-from unchained.node.chain.results import Changes, Outcome
+from unchained.node.chain.results import Changes, Held, Outcome
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.eviction import News
+from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.relay.message_price import message_price_ms
 from unchained.node.relay.relay import ANNOUNCED_BODIES_MAX, ANNOUNCED_BODY_HEDGE_S, Relay
 from unchained.node.transport.contract import PeerId, TopicLimits, Validator, Verdict
-from unchained.node.wire.limits import TRANSFER_GOSSIP, name_of
+from unchained.node.wire.limits import COIN_GOSSIP, TRANSFER_GOSSIP, name_of
 from unchained.storage.schema import TransferEntered, TransferLeft
 
 GENESIS = CoinId(bytes(32))
 TOPIC = name_of(GENESIS, TRANSFER_GOSSIP.name)
+COIN_TOPIC = name_of(GENESIS, COIN_GOSSIP.name)
 PEER = PeerId("peer")
 RAW = b"a transfer's bytes"
 
@@ -41,6 +44,11 @@ class FakeChain:
         self.queries = self
         self.may_answer = trio.Event()
         self.is_known = False
+        self.held = Held(None)
+
+    async def submit_coin(self, _coin: Coin, *, sender: object) -> Held:
+        await trio.lowlevel.checkpoint()
+        return self.held
 
     async def submit_transfer(self, raw: bytes) -> Outcome:
         await self.may_answer.wait()
@@ -82,12 +90,16 @@ class FakePeers:
         self.dropped: Broadcast[PeerId] = Broadcast(4)
         self.reputation = self
         self.paid: list[PeerId] = []
+        self.excess: list[tuple[PeerId, float]] = []
 
     def greeted(self) -> list[PeerId]:
         return []
 
     def penalize(self, peer: PeerId, *_: object, ms: float) -> None:
         self.paid.append(peer)
+
+    def charge_excess(self, peer: PeerId, _why: str, ms: float) -> None:
+        self.excess.append((peer, ms))
 
     def note_news(self, peer: PeerId, kind: News) -> None:
         self.news.append((peer, kind))
@@ -188,6 +200,30 @@ async def test_what_was_known_before_is_not_forwarded(bench: Bench) -> None:
     await bench.gossip()
     assert bench.verdicts == [Verdict.IGNORE]
     assert bench.transport.published == [(TOPIC, RAW)]
+
+
+async def test_what_is_of_no_use_costs_its_sender(bench: Bench) -> None:
+    bench.chain.may_answer.set()
+    await bench.gossip()
+    assert bench.peers.excess == []
+    await bench.gossip()
+    assert bench.verdicts == [Verdict.ACCEPT, Verdict.IGNORE]
+    assert bench.peers.excess == [(PEER, message_price_ms(len(RAW)))]
+
+
+async def test_a_coin_costs_each_time_that_it_comes_before_its_time(bench: Bench) -> None:
+    coin = Forge(REG).coin(Forge(REG).genesis)
+    for count in (1, 2):
+        verdict = await bench.transport.validators[COIN_TOPIC](PEER, coin.raw)
+        assert verdict is Verdict.DEFER
+        assert bench.peers.excess == [(PEER, message_price_ms(len(coin.raw)))] * count
+    bench.peers.excess.clear()
+    bench.chain.held = Held(coin.parent)
+    verdict = await bench.transport.validators[COIN_TOPIC](PEER, coin.raw)
+    assert verdict is Verdict.IGNORE
+    assert bench.peers.excess == [(PEER, message_price_ms(len(coin.raw)))]
+    # It takes a place besides.
+    assert bench.peers.paid == [PEER]
 
 
 async def test_what_is_under_way_in_a_stem_is_not_published(bench: Bench) -> None:

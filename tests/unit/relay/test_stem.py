@@ -18,16 +18,20 @@ from unchained.node.chain.answers import WaitingTransfer
 from unchained.node.chain.mempool.mempool import Shown
 from unchained.node.chain.results import Outcome
 from unchained.node.consensus.errors import BadSignatureError, CoinUnknownError
+from unchained.node.peers.ask_rate import AskRate
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.relay import stem
+from unchained.node.relay.message_price import DECODING_PRICE_MS_PER_KIB, message_price_ms
 from unchained.node.relay.stem import (
     EMBARGO_MIN_S,
     EMBARGO_MORE_S,
     HELD_OF_PEER_MAX,
     PEERS_TRIED_MAX,
     ROUTE_S,
+    TURN_WAIT_MAX_S,
+    WAITING_MAX,
     StemRouter,
 )
 from unchained.node.relay.stem_queue import COUNTED_BYTES_MIN, QUEUE_OF_PEER_BYTES_MAX
@@ -100,13 +104,24 @@ class FakeExchanges:
     def __init__(self) -> None:
         self.asked: list[tuple[PeerId, bytes]] = []
         self.gone: set[PeerId] = set()
+        self.rate: AskRate | None = None
         self.handler: Callable[[PeerId, StemRequest], Awaitable[Taken]]
 
     def serve(self, exchange: object, layout: object, handler: Any) -> None:
         assert exchange is STEM_EXCHANGE
         self.handler = handler
 
-    async def ask(self, _exchange: object, peer: PeerId, request: StemRequest) -> Taken:
+    def group_of(self, peer: PeerId) -> str:
+        return f"group of {peer}"
+
+    def wait_s(self, _exchange: object, peer: PeerId, *, urgent: bool) -> float:
+        return 0.0 if self.rate is None else self.rate.wait_s(peer, urgent=urgent)
+
+    async def turn(self, _exchange: object, peer: PeerId, *, urgent: bool = False) -> None:
+        if self.rate is not None:
+            await self.rate.turn(peer, urgent=urgent)
+
+    async def ask_in_turn(self, _exchange: object, peer: PeerId, request: StemRequest) -> Taken:
         await trio.lowlevel.checkpoint()
         self.asked.append((peer, request.transfer))
         if peer in self.gone:
@@ -122,6 +137,8 @@ class FakePeers:
         self.inbound: list[PeerId] = []
         self.reputation = self
         self.penalties: list[tuple[PeerId, Penalty]] = []
+        self.prices: list[float] = []
+        """Of what was of no use, whether it broke a rule or not."""
 
     def greeted(self) -> list[PeerId]:
         return [*self.outbound, *self.inbound]
@@ -131,6 +148,10 @@ class FakePeers:
 
     def penalize(self, peer: PeerId, penalty: Penalty, why: str, *, ms: float = 0.0) -> None:
         self.penalties.append((peer, penalty))
+        self.prices.append(ms)
+
+    def charge_excess(self, _peer: PeerId, _why: str, ms: float) -> None:
+        self.prices.append(ms)
 
 
 class Bench:
@@ -367,6 +388,58 @@ async def test_a_peer_pays_for_what_is_wrong_and_learns_nothing(bench: Bench) ->
         await bench.make(b"bad own")
     assert bench.stem.statistics().held == 0
     assert bench.asked == bench.published == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_a_peer_pays_for_length_as_in_gossip_also_for_what_is_known(bench: Bench) -> None:
+    long = b"long".ljust(64 << 10)
+    await bench.serve("caller", long)
+    assert bench.peers.prices == []
+    await bench.serve("caller", long)
+    await bench.serve("caller", b"early".ljust(64 << 10))
+    assert bench.peers.prices == [message_price_ms(len(long))] * 2
+    assert bench.peers.prices[0] > 64 * DECODING_PRICE_MS_PER_KIB
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_others_hand_in_does_not_keep_what_is_made_here(bench: Bench) -> None:
+    per_second = WAITING_MAX / TURN_WAIT_MAX_S
+    bench.peers.exchanges.rate = AskRate(4, per_second)
+    for number in range(40):
+        for flooder in range(2):
+            await bench.serve(f"flooder {flooder}", b"%d of %d" % (number, flooder))
+    assert len(bench.asked) == 4
+    # What does not go out in time is gossiped at once, not when patience ends.
+    assert len(bench.published) == 80 - 4 - WAITING_MAX
+    await bench.serve("honest", b"of another")
+    began = trio.current_time()
+    await bench.make(b"own")
+    while b"own" not in [raw for _, raw in bench.asked]:  # noqa: ASYNC110 - until its turn comes
+        await trio.sleep(0.1)
+    assert trio.current_time() - began < 2 / per_second
+    await trio.sleep(TURN_WAIT_MAX_S)
+    assert b"of another" in [raw for _, raw in bench.asked]
+    assert not {b"own", b"of another"} & set(bench.published)
+    assert len({peer for peer, _ in bench.asked}) == 1
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_is_made_here_beyond_the_rate_goes_to_other_outbound_peers(
+    bench: Bench,
+) -> None:
+    per_second = WAITING_MAX / TURN_WAIT_MAX_S
+    bench.peers.exchanges.rate = AskRate(4, per_second)
+    each = 4 + WAITING_MAX
+    for number in range(each):
+        await bench.make(b"own %d" % number)
+    assert len({peer for peer, _ in bench.asked}) == 1
+    for number in range(each, 3 * each):
+        await bench.make(b"own %d" % number)
+    await trio.sleep(TURN_WAIT_MAX_S + 1)
+    assert len(bench.asked) == 3 * each
+    assert bench.published == []
+    # What waited for its turn is then waited for as long as all else.
+    assert bench.stem.statistics().embargoes == 0
 
 
 @pytest.mark.usefixtures("_never_fluffs")

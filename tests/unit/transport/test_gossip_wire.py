@@ -22,7 +22,6 @@ from unchained.node.transport.gossip_limits import (
     RPC_ENTRIES_MAX,
     RPC_IDS_MAX,
     RPC_MESSAGES_MAX,
-    UNWANTED_HEARTBEATS,
     WASTE_OF_GRAFT,
     WASTE_PER_FAULT,
 )
@@ -341,26 +340,13 @@ def test_large_messages_are_announced_as_unwanted_and_not_sent_to_who_has_them()
     data = bytes(5000)
     net.receive("one", messages=((TOPIC, data),))
     mid = message_id(TOPIC, data)
+    job = net.router.next_job()
+    assert job is not None
     assert net.sent == [(PeerId(peer), Rpc(unwanted=(mid,))) for peer in ("two", "three")]
     net.sent.clear()
     net.receive("two", unwanted=(mid,))
-    job = net.router.next_job()
-    assert job is not None
     net.router.validated(job, Verdict.ACCEPT)
     assert [peer for peer, _ in net.sent] == ["three"]
-
-
-def test_unwanted_ids_go_with_the_heartbeat() -> None:
-    net = Net()
-    net.join("one")
-    for start in range(20):
-        net.receive("one", unwanted=some_ids(RPC_IDS_MAX, start * RPC_IDS_MAX))
-        net.router.heartbeat(float(start))
-        kept = net.router._peers[PeerId("one")]._unwanted
-        assert 0 < len(kept) <= IDS_PER_HEARTBEAT_MAX
-    for beat in range(UNWANTED_HEARTBEATS):
-        net.router.heartbeat(20.0 + beat)
-    assert not kept
 
 
 def test_no_peer_takes_all_places_of_ids_asked_for() -> None:
