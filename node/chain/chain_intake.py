@@ -9,6 +9,7 @@ import trio
 
 from unchained.node.base.clock import Clock
 from unchained.node.chain.core import ChainCore
+from unchained.node.chain.fitting import split_fitting
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.results import (
     Held,
@@ -21,7 +22,6 @@ from unchained.node.chain.results import (
 from unchained.node.chain.verifier import Verifier
 from unchained.node.chain.writer import ChainWriter
 from unchained.node.consensus.errors import ProtocolError
-from unchained.node.consensus.listed_coins import check_listed
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId, Wid
@@ -135,26 +135,6 @@ class ChainIntake:
         except ProtocolError as error:
             return error
         return None
-
-
-def split_fitting(
-    packages: Sequence[Package], targets: Mapping[int, int], network: Network
-) -> tuple[Sequence[Package], ProtocolError | None]:
-    """Return those of some anchors that follow one another which come before the first that breaks
-    a rule by the headers of its chain alone, whose proofs are worth a look; and that rule.
-    `targets`: of the anchors below, by height, as far as they are known."""
-    known = dict(targets)
-    for at, package in enumerate(packages):
-        anchor = package.anchor
-        if at and anchor.parent != packages[at - 1].anchor.id:
-            known = {}
-        known[anchor.height] = anchor.header.target
-        try:
-            # Protocol §5.2: "all cheap checks before any Argon2"
-            check_listed(anchor, package.body, package.coins, known, network)
-        except ProtocolError as error:
-            return packages[:at], error
-    return packages, None
 
 
 def _runs(packages: Sequence[Package]) -> Iterator[Sequence[Package]]:
