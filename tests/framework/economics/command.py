@@ -22,10 +22,13 @@ def tell(outcome: Outcome) -> str:
     """Return what an outcome says, a figure on each line."""
     words = [f"{name} {value}" for name, value in outcome.parameters.items()]
     lines = [f"{outcome.name}: {', '.join(words)}"]
-    for figure in (*outcome.figures, *depth_figures(outcome)):
+    depths = depth_figures(outcome)
+    for figure in (*outcome.figures, *depths):
         model = f"   model {figure.model_text()}" if figure.model is not None else ""
         lines.append(f"  {figure.name:<44} {figure.text()}{model}")
-    lines += [f"  {name:<44} {count:,}" for name, count in outcome.counts.items()]
+    told = {figure.name for figure in depths}
+    counts = {name: count for name, count in outcome.counts.items() if name not in told}
+    lines += [f"  {name:<44} {count:,}" for name, count in counts.items()]
     lines.append(f"  {'CPU':<44} {outcome.cpu_s:.1f} s = {outcome.cpu_s / 3600:.4f} h")
     return "\n".join(lines)
 

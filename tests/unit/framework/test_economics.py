@@ -295,7 +295,7 @@ def test_the_weights_of_leaning_luck_are_one_on_average() -> None:
 
 
 def test_leaning_luck_finds_a_gamblers_ruin_as_often_as_it_is() -> None:
-    far = 8
+    far = 5
     sums = Sums()
     for luck in _leaning_luck(2_000):
         luck.is_paid = True
@@ -305,17 +305,17 @@ def test_leaning_luck_finds_a_gamblers_ruin_as_often_as_it_is() -> None:
             place += 1 if finder == 1 else -1
         sums.add(luck.weight if place == far else 0.0)
     odds = (1 - SHARE) / SHARE
-    assert _holds(sums, (odds**far - 1) / (odds ** (2 * far) - 1), 100)
+    assert _holds(sums, (odds**far - 1) / (odds ** (2 * far) - 1), 50)
 
 
 def test_leaning_luck_finds_a_long_epoch_as_often_as_it_is() -> None:
-    coins = 96
+    coins = 24
     sums = Sums()
     for luck in _leaning_luck(2_000):
         grade = MAIN.grade_target(steady().target0)
         plain = all(luck.draw()[1] > grade for _ in range(coins))
         sums.add(luck.weight if plain else 0.0)
-    assert _holds(sums, (1 - 1 / MAIN.coins_per_epoch) ** coins, 100)
+    assert _holds(sums, (1 - 1 / MAIN.coins_per_epoch) ** coins, 50)
 
 
 def test_a_race_with_leaning_luck_ends_as_one_without() -> None:
@@ -324,7 +324,7 @@ def test_a_race_with_leaning_luck_ends_as_one_without() -> None:
     )
     assert even.name == leaning.name == "undone after 16 votes"
     assert even.sums.total > 0
-    assert leaning.is_resolved
+    assert leaning.sums.events > 10
     (low, high), (least, most) = even.interval(), leaning.interval()
     assert low <= most
     assert least <= high
