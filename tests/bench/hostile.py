@@ -6,8 +6,8 @@ A node of `reg`, an attacker that begins again with a new identity whenever it i
 honest peer in a process of its own, which was there before and asks for headers and coins. The
 reference is the same without the attacker, in turn with it; the goal of each attack is twice that.
 It all takes place in a network of its own, where peers have whatever address they like, so that
-each attack comes from the networks that it takes. What an attack may cost of memory is bounded by
-what it sends or asks for as well: that which grows with it would fill the node in time.
+each attack comes from the networks that it takes. What an attack on memory may cost of it is
+bounded by what it sends or asks for: that which grows with it would fill the node in time.
 All of it shares one machine: where the node is kept from a core for long (`…_waited`), its peers
 wait for the machine. ``scripts/bench hostile:NAME`` measures one attack.
 """
@@ -47,10 +47,18 @@ MOST = 2.0
 
 MORE_MB_MAX = 100.0
 """Resident memory that an attack may cost, however much it sends or asks for."""
-ANYWAY_MB = 24.0
-"""Of it, that which it may cost however little it is: heaps that grow by themselves."""
 KEPT_OF_SENT_MAX = 0.2
-"""And that which may be kept of each byte that is sent or asked for."""
+"""What may be kept of each byte that is sent or asked for, where that is what an attack is about,
+besides `ANYWAY_MB`."""
+ANYWAY_MB = {
+    "ids_of_no_use": 12.0,
+    "long_ids": 12.0,
+    "windows_filled": 24.0,
+    "answers_not_taken": 24.0,
+    "crowd_takes_no_answers": 48.0,
+}
+"""What they may cost however little is sent: what a node may hold of so many peers, and heaps that
+grow by themselves."""
 DIAL_MS_MAX = 1e3 * HANDSHAKE_S / 2
 """What a dial may take, at a round trip of 0.3 s, under a flood of connections."""
 FLOOD_BEFORE_DIALS_S = 1.0
@@ -121,7 +129,7 @@ CALLS: dict[str, Attack] = {
 }
 """Attacks under which honest peers dial."""
 
-SECONDS_OF = {"ids_of_no_use": 20.0}
+SECONDS_OF = {"ids_of_no_use": 20.0, "answers_not_taken": 10.0, "crowd_takes_no_answers": 10.0}
 """Seconds of an attack whose harm is a matter of time, where they are not `SECONDS`."""
 
 
@@ -192,7 +200,8 @@ def _measure(siege: Siege, measure: Measure, name: str) -> list[dict[str, object
         )
     ):
         base = statistics.median(seen[number] for seen in normal)
-        more_mb = min(MORE_MB_MAX, ANYWAY_MB + KEPT_OF_SENT_MAX * statistics.median(sent))
+        kept_mb = KEPT_OF_SENT_MAX * statistics.median(sent)
+        more_mb = min(MORE_MB_MAX, ANYWAY_MB.get(name, MORE_MB_MAX) + kept_mb)
         late_ms = DIAL_MS_MAX if name in CALLS else MOST * base
         goals = (late_ms, base + more_mb, CORE_PERCENT_MAX, None)
         rows.append(

@@ -112,7 +112,7 @@ async def grafts_in_back_off(siege: Siege) -> PeerId:
 
 
 async def unknown_topics(siege: Siege) -> PeerId:
-    """Subscriptions to topics that nobody has heard of, ever new ones, and GRAFTs of these."""
+    """Subscriptions to topics that nobody has heard of, and GRAFTs of these."""
     rpc = rpc_pb2.RPC()
     for number in range(IDS // 4):
         topic = f"/unchained/{number:08x}/coin/1"

@@ -17,7 +17,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 import pytest
 
@@ -36,12 +36,32 @@ def node_program() -> str:
     return str(Path(sys.executable).parent / "unchained-node")
 
 
+class Running(Protocol):
+    """A process as `subprocess.Popen` shows it."""
+
+    pid: int
+    stdout: IO[str] | None
+    stderr: IO[str] | None
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+
 class NodeProcess:
     """A running process that logs JSON lines on standard output."""
 
     def __init__(
-        self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path | None = None
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        run: Callable[[Sequence[str], Mapping[str, str]], Running] | None = None,
     ) -> None:
+        """`run` runs the command in this environment where that is not left to `Popen`."""
         self.command = list(command)
         self.events: list[Event] = []
         """Everything logged so far, in order; append-only."""
@@ -51,7 +71,20 @@ class NodeProcess:
         """Lines of standard error."""
         self._news = threading.Condition()
         self._ended = 0
-        self._process = subprocess.Popen(
+        self._process: Running = (
+            run(self.command, env) if run is not None else self._popen(env, cwd)
+        )
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._read, args=(self._process.stdout, self._take_line)),
+            threading.Thread(target=self._read, args=(self._process.stderr, self.errors.append)),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _popen(self, env: Mapping[str, str], cwd: Path | None) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             self.command,
             env=dict(env),
             cwd=cwd,
@@ -63,14 +96,6 @@ class NodeProcess:
             errors="replace",
             start_new_session=True,
         )
-        assert self._process.stdout is not None
-        assert self._process.stderr is not None
-        self._readers = [
-            threading.Thread(target=self._read, args=(self._process.stdout, self._take_line)),
-            threading.Thread(target=self._read, args=(self._process.stderr, self.errors.append)),
-        ]
-        for reader in self._readers:
-            reader.start()
 
     @property
     def pid(self) -> int:
@@ -212,9 +237,10 @@ class NodeHome:
         name: str = "node",
         env: Mapping[str, str] | None = None,
         program: Sequence[str] = (),
+        run: Callable[[Sequence[str], Mapping[str, str]], Running] | None = None,
     ) -> NodeProcess:
         """Run ``unchained-node start --json --data-dir …`` with more arguments; for another
-        `program`, that with the arguments alone."""
+        `program`, that with the arguments alone, by `run` if that is given."""
         if program:
             command = [*program, *arguments]
         else:
@@ -222,7 +248,7 @@ class NodeHome:
                 node_program(), "start", "--json", "--data-dir", str(self.data_dir(name)),
                 *arguments,
             ]  # fmt: skip
-        process = NodeProcess(command, env=clean_environment(self.path) | dict(env or {}))
+        process = NodeProcess(command, env=clean_environment(self.path) | dict(env or {}), run=run)
         self.processes.append(process)
         return process
 

@@ -11,11 +11,15 @@ from typing import Any
 
 import psutil
 import pytest
+import trio
 
 from tests.framework.forge import Forge
 from tests.framework.network import Net, NetNode, network, until
+from tests.framework.p2p_peer import bare_peer
 from tests.framework.processes import Event
 from unchained.node.rpc.core.errors import NotFoundError
+from unchained.node.transport.libp2p.upload import UPLOAD_BURST_S
+from unchained.node.wire import messages as wire
 
 SEED = 4
 LONG = 2_000
@@ -281,3 +285,22 @@ def test_nothing_is_left_running(net: Net) -> None:
         assert node.process.stop(signal.SIGINT) == 0
         assert node.process.events[-1]["event"] == "node.stopped"
     assert not any(process.is_running() for process in processes)
+
+
+@pytest.mark.real_time
+async def test_answers_go_out_at_the_pace_of_the_settings(net: Net) -> None:
+    kib = 16
+    node = net.node(*QUIET, "--set", f"network.upload_kib={kib}")
+    node.lay(200)
+    node.start()
+    async with bare_peer(1) as peer:
+        victim = await peer.transport.connect(node.full_address)
+        request = wire.HeadersRequest((peer.genesis,), wire.OWN_TIP)
+        began = trio.current_time()
+        headers = await peer.ask(victim, wire.HEADERS_EXCHANGE, request)
+        took = trio.current_time() - began
+        assert len(headers) == 200
+        least = len(wire.HEADERS_EXCHANGE.answer(headers)) / (kib << 10) - UPLOAD_BURST_S
+        assert least > 1
+        # The clock of the node is another process's.
+        assert took >= 0.9 * least

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import urllib.request
+
 import pytest
 import trio
 
@@ -34,6 +36,24 @@ async def test_a_classical_link_is_marked_wherever_peers_are_shown(
             shown = net.home.run("peers", "--network", "reg", "--data-dir", str(node.data_dir))
             assert "noise X25519 (classical)" in shown.stdout
             assert shown.stdout.count("(classical)") == 1
+            url = str(node.process.wait_event("rpc.listening")["url"])
+            assert "\nunchained_peers_classical 1.0\n" in await fetched(f"{url}/metrics")
+            page = await fetched(f"{url}/peers")
+            assert "<dt>not post-quantum</dt><dd>1</dd>" in page
+            assert page.count("noise X25519 (can be recorded and read one day)") == 1
+            assert page.count("(can be recorded") == 1
+            assert "tls X25519MLKEM768" in page
+
+
+async def fetched(url: str) -> str:
+    """Return what a node's page shows."""
+
+    def fetch() -> str:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    return await trio.to_thread.run_sync(fetch)
 
 
 async def test_a_hybrid_node_says_why_it_does_not_connect(request: pytest.FixtureRequest) -> None:

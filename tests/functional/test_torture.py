@@ -26,9 +26,9 @@ def seeded(part: str) -> PartReport:
 
 def test_kills_and_damage_lose_nothing() -> None:
     kills, damage = seeded("kill"), seeded("damage")
-    with world(kills.seed) as it:
+    with world(kills.seed, forks=True) as it:
         it.begin(ANCHORS)
-        KillPart(it, kills).run(KILLS)
+        KillPart(it, kills, Shown(kills.part, KILLS)).run(KILLS)
         assert kills.failures == []
         assert kills.counts["kills"] == KILLS
         _damage(it, damage)

@@ -1,4 +1,6 @@
-"""A node killed at any instant, while it mines, pays, syncs and reorganises, again and again.
+"""A node killed at any instant, again and again: while it mines, pays, syncs and reorganises, while
+it starts on what the kill before has left, while it takes a long chain from its peer, and while its
+wallets read the chain anew.
 
 After each kill its store has to open and be sound, and to know what was acknowledged: anchors whose
 mining was answered, transfers whose payment was. When it runs again, its wallets have to have all
@@ -11,7 +13,8 @@ import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from tests.framework.network import until
 from tests.framework.torture.report import PartReport, Shown
@@ -29,7 +32,11 @@ from unchained.storage.open import open_store
 
 ANCHORS = 24
 LONGEST_S = 1.5
-"""Seconds after the load has begun in which a node is killed."""
+"""Seconds in which a node is killed, after what is waited for has come."""
+KILLS_OF_A_PAIR = 30
+"""Kills after which it goes on with new nodes: what is looked at after each is the whole chain."""
+FOR_SYNC = (20, 80)
+"""Anchors that a node lacks which is killed while it takes them from its peer."""
 REORG_DEPTH_MAX = 3
 FAILURES_MAX = 10
 """Failures after which a part ends: one often follows from the one before."""
@@ -42,6 +49,7 @@ class Acknowledged:
         self.anchors: list[str] = []
         self.transfers: list[str] = []
         self.counts: dict[str, int] = {}
+        """How often something was done, by what."""
         self.aside: set[str] = set()
         """Anchors that were set aside for a moment, until they are taken back."""
 
@@ -132,6 +140,8 @@ class Survival:
         self.rng = random.Random(report.seed)
         self.acknowledged = Acknowledged()
         self._looked_at = 0
+        self._left_behind = 0
+        self._counted: Counter[str] = Counter()
         self._lost_at: dict[str, int] = {}
         """Where the branch of an acknowledged anchor leaves the main chain, if it is not of that:
         a height, as last seen."""
@@ -176,7 +186,7 @@ class Survival:
                 continue
             if self._lost_at.get(anchor, tree.root.height) < tree.root.height:
                 self.acknowledged.anchors.remove(anchor)
-                self.report.counts["left with a lost branch"] += 1
+                self._left_behind += 1
             else:
                 self.fail(case, f"acknowledged anchor {anchor} is gone")
 
@@ -207,19 +217,25 @@ class Survival:
         raise AssertionError(f"acknowledged payment {txid} is in no wallet")
 
     def count(self) -> None:
-        """Put what was asked and answered into the report."""
-        for what, count in self.acknowledged.counts.items():
-            self.report.counts[what] = count
-        left = self.report.counts["left with a lost branch"]
-        self.report.counts["anchors acknowledged"] = len(self.acknowledged.anchors) + left
-        self.report.counts["transfers acknowledged"] = len(self.acknowledged.transfers)
+        """Put what was asked and answered since the last time into the report."""
+        now = Counter(self.acknowledged.counts)
+        now["left with a lost branch"] = self._left_behind
+        now["anchors acknowledged"] = len(self.acknowledged.anchors) + self._left_behind
+        now["transfers acknowledged"] = len(self.acknowledged.transfers)
+        self.report.counts.update(now - self._counted)
+        self._counted = now
 
     def rounds(self, times: int, happen: Callable[[int], str]) -> None:
         """Let something happen to the node so many times, and see that it goes on; `happen` takes
         the number of the round and returns what to call it."""
+        self.go_through(range(1, times + 1), happen, Shown(self.report.part, times))
+
+    def go_through(
+        self, numbers: Iterable[int], happen: Callable[[int], str], shown: Shown
+    ) -> None:
+        """The same for rounds that have these numbers."""
         self.begin()
-        shown = Shown(self.report.part, times)
-        for number in range(1, times + 1):
+        for number in numbers:
             case = happen(number)
             self.look(case)
             self.go_on(case)
@@ -232,22 +248,78 @@ class Survival:
 class KillPart(Survival):
     """Kills of one node, one after the other."""
 
+    def __init__(self, it: World, report: PartReport, shown: Shown, first: int = 1) -> None:
+        """`first`: the number of the first kill."""
+        super().__init__(it, report)
+        self.rng = random.Random(report.seed + first)
+        self._shown = shown
+        self._first = first
+        self._kinds: dict[str, tuple[int, Callable[[], str]]] = {
+            "at work": (8, self._at_work),
+            "at its start": (4, self._at_its_start),
+            "in a long sync": (4, self._in_a_long_sync),
+            "while wallets read": (3, self._while_wallets_read),
+        }
+        """How often each is drawn, and what brings the node there; returns what to add in words."""
+
     def run(self, kills: int) -> None:
         """Kill the node so many times."""
-        self.rounds(kills, self._kill)
+        self.go_through(range(self._first, self._first + kills), self._kill, self._shown)
 
     def _kill(self, number: int) -> str:
+        names = list(self._kinds)
+        drawn = self.rng.choices(names, [share for share, _ in self._kinds.values()])[0]
+        words = self._kinds[drawn][1]()
+        self.report.counts["kills"] += 1
+        self.report.counts[f"kills {drawn}"] += 1
+        return f"kill {number}, {drawn}, {words}"
+
+    def _strike(self) -> str:
+        """Kill it at any instant from now on."""
         wait_s = self.rng.uniform(0, LONGEST_S)
-        load = self.load()
-        load.begin()
         time.sleep(wait_s)  # the instant is what is varied
         self.world.victim.kill()
-        load.end()
-        self.report.counts["kills"] += 1
-        return f"kill {number}, {wait_s * 1000:.0f} ms after the load began"
+        return f"{wait_s * 1000:.0f} ms after"
+
+    def _at_work(self) -> str:
+        """Kill it under load; mostly once something has been answered, which is not to be lost."""
+        what = self.rng.choice(("nothing", "mined", "paid", "paid", "reorganised", "synced"))
+        load = self.load()
+        before = self.acknowledged.counts.get(what, 0)
+        load.begin()
+        try:
+            if what != "nothing":
+                counts = self.acknowledged.counts
+                until(lambda: counts.get(what, 0) > before, what, within_s=PATIENCE_S, step_s=0.01)
+            return f"{self._strike()} {what} was answered"
+        finally:
+            load.end()
+
+    def _at_its_start(self) -> str:
+        """Kill it while it opens what a kill has left, before it serves or just after."""
+        self.world.victim.kill()
+        self.world.victim.start(wait=False)
+        return f"{self._strike()} its process began"
+
+    def _in_a_long_sync(self) -> str:
+        self.world.victim.kill()
+        lacks = self.rng.randint(*FOR_SYNC)
+        self.world.mine(self.world.well, lacks)
+        self.world.victim.start()
+        self.report.counts["anchors to take from the peer"] += lacks
+        return f"{self._strike()} it had started, {lacks} anchors behind"
+
+    def _while_wallets_read(self) -> str:
+        for name in WALLETS:
+            self.world.victim.call("wallet.rescan", wallet=name)
+        return f"{self._strike()} they began"
 
 
 def run_kills(report: PartReport, kills: int) -> None:
-    """Kill a node under load so many times."""
-    with world(report.seed) as it:
-        KillPart(it, report).run(kills)
+    """Kill nodes under load so many times."""
+    shown = Shown(report.part, kills)
+    for done in range(0, kills, KILLS_OF_A_PAIR):
+        with world(report.seed + done, forks=True) as it:
+            KillPart(it, report, shown, done + 1).run(min(KILLS_OF_A_PAIR, kills - done))
+        if len(report.failures) > FAILURES_MAX:
+            break

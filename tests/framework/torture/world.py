@@ -13,6 +13,7 @@ from typing import Any
 
 from tests.framework.network import Net, NetNode, network, until
 from tests.framework.processes import node_program
+from tests.framework.torture.forked import Forked
 from unchained.node.chain.core import ChainCore
 from unchained.node.consensus.params import REG
 from unchained.node.rpc.client.client import Client, Endpoint
@@ -49,11 +50,13 @@ class Standing:
 
 
 class PatientNode(NetNode):
-    """A node on a machine that does much else; `wrapped` says by what else its process is run, and
-    `seen` where its data directory is seen from outside."""
+    """A node on a machine that does much else; `wrapped` says by what else its process is run,
+    `seen` where its data directory is seen from outside, `forks` whether it is forked from one that
+    has loaded the program."""
 
-    def __init__(self, net: Net, name: str, bootstrap: str) -> None:
+    def __init__(self, net: Net, name: str, bootstrap: str, *, forks: bool) -> None:
         super().__init__(net, name, ["--no-mine"], bootstrap)
+        self.forks = forks
         self.wrapped: Callable[[list[str]], list[str]] = list
         self.seen: Path | None = None
         self.env: dict[str, str] = {}
@@ -71,7 +74,9 @@ class PatientNode(NetNode):
         ]  # fmt: skip
         arguments += ["--bootstrap", self.bootstrap] if self.bootstrap else []
         self.process = self.net.home.start(
-            program=self.wrapped([node_program(), *arguments]), env=self.env
+            program=self.wrapped([node_program(), *arguments]),
+            env=self.env,
+            run=Forked if self.forks else None,
         )
         if wait:
             self.process.wait_event("node.started", timeout_s=PATIENCE_S)
@@ -85,11 +90,11 @@ class PatientNode(NetNode):
 class World:
     """`well` is a node that nothing is done to, `victim` the other one."""
 
-    def __init__(self, net: Net, rng: random.Random) -> None:
+    def __init__(self, net: Net, rng: random.Random, *, forks: bool) -> None:
         self.net = net
         self.rng = rng
-        self.well = PatientNode(net, "well", "")
-        self.victim = PatientNode(net, "victim", self.well.address)
+        self.well = PatientNode(net, "well", "", forks=forks)
+        self.victim = PatientNode(net, "victim", self.well.address, forks=forks)
         net.nodes += [self.well, self.victim]
         self.well.start()
         self.addresses: dict[str, str] = {}
@@ -183,7 +188,8 @@ def one_line(text: str) -> str | None:
 
 
 @contextlib.contextmanager
-def world(seed: int) -> Iterator[World]:
-    """Give a world whose nodes end with it; its files stay if an exception leaves it."""
+def world(seed: int, *, forks: bool = False) -> Iterator[World]:
+    """Give a world whose nodes end with it; its files stay if an exception leaves it. `forks`:
+    nodes are forked, which is quicker, and share memory with what they are forked from."""
     with network() as net:
-        yield World(net, random.Random(seed))
+        yield World(net, random.Random(seed), forks=forks)
