@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from tests.framework.economics.experiments import EXPERIMENTS, SIZES
-from tests.framework.economics.figures import Outcome, shown
+from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
+from tests.framework.economics.figures import Outcome, depth_figures, shown
 from tests.framework.economics.plan import PLAN, SMALL, Row
-from tests.framework.economics.records import key_of, load, save, write_document
+from tests.framework.economics.records import commit_of, key_of, load, save, write_document
 from tests.framework.economics.search import SPACES, Thresholds, search
 from tests.framework.economics.shared import Parameters
 
@@ -22,10 +22,13 @@ def tell(outcome: Outcome) -> str:
     """Return what an outcome says, a figure on each line."""
     words = [f"{name} {value}" for name, value in outcome.parameters.items()]
     lines = [f"{outcome.name}: {', '.join(words)}"]
-    for figure in outcome.figures:
+    depths = depth_figures(outcome)
+    for figure in (*outcome.figures, *depths):
         model = f"   model {figure.model_text()}" if figure.model is not None else ""
         lines.append(f"  {figure.name:<44} {figure.text()}{model}")
-    lines += [f"  {name:<44} {count:,}" for name, count in outcome.counts.items()]
+    told = {figure.name for figure in depths}
+    counts = {name: count for name, count in outcome.counts.items() if name not in told}
+    lines += [f"  {name:<44} {count:,}" for name, count in counts.items()]
     lines.append(f"  {'CPU':<44} {outcome.cpu_s:.1f} s = {outcome.cpu_s / 3600:.4f} h")
     return "\n".join(lines)
 
@@ -65,9 +68,11 @@ def look_for_thresholds(name: str, parameters: Parameters, generations: int, see
 def record(names: Sequence[str], afresh: bool) -> None:
     """Run the plan's rows that are not recorded yet, or all of them, and write the document."""
     wanted = {key_of(row): row for row in (*PLAN, *SMALL)}
+    commit = commit_of()
     for key, row in wanted.items():
         if (not names or row.name in names) and (afresh or key not in load()):
             outcome = run(row)
+            outcome.commit = commit
             print(tell(outcome), flush=True)
             # Others may have recorded something meanwhile.
             kept = {key: outcome for key, outcome in load().items() if key in wanted}
@@ -115,6 +120,9 @@ def main(words: Sequence[str] | None = None) -> int:
             for field in msgspec.structs.fields(Parameters)
             if getattr(arguments, field.name) is not None
         }
+        idle = [field for field in given if field not in TAKES[name]]
+        if idle:
+            parser.error(f"{name} takes no --{idle[0].replace('_', '-')}")
         parameters = Parameters(**{"size": SIZES[name], **given})
         wrong = parameters.fault()
         if wrong:

@@ -23,12 +23,13 @@ from tests.framework.economics.shared import (
     Parameters,
     network_of,
     outcome_of,
+    reorganisations_of,
     run_epochs,
     with_attacker,
 )
 from tests.framework.economics.spam import Spammer
 from tests.framework.economics.withholding import Thresholds, Withholding
-from tests.framework.economics.world import Miner, World
+from tests.framework.economics.world import Miner, Undone, World
 from unchained.node.consensus.mints import CoinKind
 from unchained.node.consensus.params import MAIN
 
@@ -278,7 +279,8 @@ HEALED_WITHIN: Final = 2.0
 def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> Outcome:
     began = time.process_time()
     taken, within, turns = Sums(), Sums(), Sums()
-    counts = {"coins found": 0, "most anchors undone": 0, "most votes undone": 0}
+    coins = 0
+    undone: list[Undone] = []
     for attempt in range(parameters.size):
         world, bomber, epoch = _halves(parameters, (seed << 32) + attempt, mode)
         length, after = parameters.length * epoch, parameters.watched * epoch
@@ -298,20 +300,20 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
         taken.add((last - start) / epoch)
         within.add_cases(last - start <= HEALED_WITHIN * epoch, 1)
         turns.add(0 if bomber is None else bomber.turns)
-        counts["coins found"] += world.coins
-        for key, values in (
-            ("most anchors undone", [one.depth for one in world.undone]),
-            ("most votes undone", [one.votes for one in world.undone]),
-        ):
-            counts[key] = max(counts[key], max(values, default=0))
+        coins += world.coins
+        undone += world.undone
     figures = [
         Figure("until all agree for good", taken, "T"),
-        Figure("within 2 T", within, model=1.0 if name != "juggle" else None),
+        Figure("within 2 T", within, model=1.0),
     ]
     if mode is not None:
         figures.append(Figure("times that it turned the choice", turns, ""))
     return Outcome(
-        name, msgspec.to_builtins(parameters), figures, counts, time.process_time() - began
+        name,
+        msgspec.to_builtins(parameters),
+        figures,
+        {"coins found": coins, **reorganisations_of(undone)},
+        time.process_time() - began,
     )
 
 
@@ -329,7 +331,8 @@ def _halves(
         world.delays = [row[:count] for row in world.delays[:count]]
         return world, None, epoch
     world.relays = mode is not None
-    bomber = Bomber(world, count, mode, parameters.patience)
+    patience = parameters.patience if mode == "juggle" else 0.0
+    bomber = Bomber(world, count, mode, patience)
     world.miners.append(bomber)
     return world, bomber, epoch
 
@@ -357,6 +360,25 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
     "snipe": snipe,
 }
 """All of them, by the name that `scripts/attack` takes."""
+
+_ALWAYS: Final = frozenset({"size", "delay", "miners", "verification"})
+_PAYMENTS: Final = _ALWAYS | {"share", "score", "tilt"}
+_HALVES: Final = _ALWAYS | {"length", "watched"}
+
+TAKES: Final[dict[str, frozenset[str]]] = {
+    "honest": _ALWAYS | {"zipf", "neighbours", "retarget"},
+    "withholding": _ALWAYS
+    | {"share", "attackers", "spam", "late_bodies", "answers", "retarget"}
+    | set(Thresholds.__struct_fields__),
+    "dead": _ALWAYS | {"share", "height", "retarget"},
+    "race": _PAYMENTS,
+    "balance": _PAYMENTS | {"patience", "halves"},
+    "cut": _HALVES,
+    "bomb": _HALVES | {"share"},
+    "juggle": _HALVES | {"share", "patience"},
+    "snipe": _ALWAYS | {"share", "patience", "hoards", "give_up", "pool"},
+}
+"""The parameters that each of them acts upon: any other is refused."""
 
 SIZES: Final[dict[str, int]] = {
     "honest": 2_000,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +19,12 @@ T_FEW: Final = (
 
 PARTS: Final = 20
 """Parts of a long run whose shares are compared to know how sure their mean is."""
+
+FEWEST_EVENTS: Final = 20.0
+"""Events, weighted ones counted for what they say, below which a rare figure is not resolved."""
+
+DEPTHS_TOLD: Final = {"1": (1, 1), "2": (2, 2), "3 to 5": (3, 5), "6 or more": (6, math.inf)}
+"""Anchors undone at once, by the words for them."""
 
 
 class Sums(msgspec.Struct):
@@ -47,10 +54,21 @@ class Sums(msgspec.Struct):
     def mean(self) -> float:
         return self.total / self.count
 
+    @property
+    def are_cases(self) -> bool:
+        """Whether all values were 0 or 1."""
+        return self.total == self.squares and 0 <= self.mean <= 1
+
+    @property
+    def events(self) -> float:
+        """How many equal values, the rest 0, would say as much as these weighted ones (Kish's
+        effective sample size); 0 where all are 0."""
+        return self.total * self.total / self.squares if self.squares else 0.0
+
     def interval(self) -> tuple[float, float]:
         """Return the interval of 95 %: Wilson's for cases, else by the values' own deviation."""
         n, mean = self.count, self.mean
-        if self.total == self.squares and 0 <= mean <= 1:
+        if self.are_cases:
             centre = (mean + Z * Z / (2 * n)) / (1 + Z * Z / n)
             half = Z / (1 + Z * Z / n) * math.sqrt(mean * (1 - mean) / n + (Z / (2 * n)) ** 2)
             return max(0.0, centre - half), min(1.0, centre + half)
@@ -76,12 +94,28 @@ class Figure(msgspec.Struct):
             return "never"
         low, high = self.interval()
         mean, first, last = (shown(value, self.unit) for value in (self.sums.mean, low, high))
+        if self.is_weighted:
+            events = f"{self.sums.events:.0f} events"
+            if not self.is_resolved:
+                return f"not resolved: {mean} by {events}"
+            return f"{mean} ({first} to {last}; {events})"
         return mean if self.sums.count == 1 else f"{mean} ({first} to {last})"
 
     def interval(self) -> tuple[float, float]:
         """Return the interval, which does not go below 0 where the figure cannot."""
         low, high = self.sums.interval()
         return (max(0.0, low) if self.never_negative else low), high
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether it is a probability seen by leaning luck."""
+        return self.unit == "p" and not self.sums.are_cases
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether the interval says anything: a few heavy weights make it too narrow, as the
+        heavier ones that would widen it have not come."""
+        return not self.is_weighted or self.sums.events >= FEWEST_EVENTS
 
     @property
     def never_negative(self) -> bool:
@@ -100,6 +134,8 @@ class Outcome(msgspec.Struct):
     counts: dict[str, int]
     cpu_s: float = 0.0
     """Differs from run to run, the rest does not."""
+    commit: str = ""
+    """Of a recorded one: the commit by which it was run, and whether with changes."""
 
     def merge(self, other: Outcome) -> None:
         """Add another run of the same."""
@@ -110,6 +146,26 @@ class Outcome(msgspec.Struct):
             before = self.counts.get(key, 0)
             self.counts[key] = max(before, count) if deepest else before + count
         self.cpu_s += other.cpu_s
+
+
+def count_depths(depths: Sequence[int]) -> dict[str, int]:
+    """Return how many reorganisations undid so many anchors, by the name of the count."""
+    return {
+        f"reorganisations of {words}": sum(least <= depth <= most for depth in depths)
+        for words, (least, most) in DEPTHS_TOLD.items()
+    }
+
+
+def depth_figures(outcome: Outcome) -> list[Figure]:
+    """Return which shares of the reorganisations undid so many anchors: none where an outcome has
+    none, or was recorded without."""
+    every = outcome.counts.get("reorganisations", 0)
+    figures = []
+    for name in count_depths(()):
+        if every and name in outcome.counts:
+            figures.append(Figure(name, Sums()))
+            figures[-1].sums.add_cases(outcome.counts[name], every)
+    return figures
 
 
 def shown(value: float, unit: str) -> str:

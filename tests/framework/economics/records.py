@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from tests.framework.economics.figures import Figure, Outcome
+from tests.framework.economics.figures import Figure, Outcome, depth_figures
 from tests.framework.economics.plan import Row
 from tests.framework.economics.plots import Bar, Group, svg
 
@@ -49,6 +50,8 @@ def rounded(outcome: Outcome) -> Any:
     """Return an outcome as it is kept: sums to 12 digits, in which no processor differs."""
     found = msgspec.to_builtins(outcome)
     found["cpu_s"] = round(outcome.cpu_s, 1)
+    if not outcome.commit:
+        del found["commit"]
     for figure in found["figures"]:
         for part in ("total", "squares"):
             figure["sums"][part] = float(f"{figure['sums'][part]:.12g}")
@@ -56,10 +59,23 @@ def rounded(outcome: Outcome) -> Any:
 
 
 def comparable(outcome: Outcome) -> Any:
-    """Return what two runs of one seed have in common: all but the time."""
+    """Return what two runs of one seed have in common: all but the time and the commit."""
     found = rounded(outcome)
     del found["cpu_s"]
+    found.pop("commit", None)
     return found
+
+
+def commit_of(root: Path = ROOT) -> str:
+    """Return the commit that is checked out, and whether the code differs from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words], check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    changes = git("status", "--porcelain", "--", "node", "storage", "tests/framework")
+    return git("rev-parse", "HEAD") + (" with changes" if changes else "")
 
 
 # The document
@@ -95,7 +111,7 @@ def describe(row: Row) -> str:
 
 def _lines(row: Row, outcome: Outcome) -> Iterator[str]:
     first = f"{describe(row)}; {row.parameters.size:,} in {outcome.cpu_s:.0f} s"
-    for figure in outcome.figures:
+    for figure in (*outcome.figures, *depth_figures(outcome)):
         yield f"| {first} | {figure.name} | {figure.text()} | {figure.model_text()} |"
         first = ""
 
@@ -120,7 +136,7 @@ def plots(outcomes: dict[str, Outcome], plan: Sequence[Row]) -> dict[str, str]:
         if outcome is None or row.name not in PLOTTED:
             continue
         for figure in outcome.figures:
-            if figure.model is not None and figure.sums.count > 0:
+            if figure.model is not None and figure.sums.count > 0 and figure.is_resolved:
                 group = Group(f"{describe(row)}", figure.name, [_bar(figure)])
                 found.setdefault(row.name, []).append(group)
     return {name: svg(f"{name}: measured and by the model", rows) for name, rows in found.items()}

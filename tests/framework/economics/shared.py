@@ -8,11 +8,11 @@ from typing import Final
 
 import msgspec
 
-from tests.framework.economics.figures import PARTS, Figure, Outcome
+from tests.framework.economics.figures import PARTS, Figure, Outcome, count_depths
 from tests.framework.economics.scores import CHOICES
 from tests.framework.economics.tally import Tally
 from tests.framework.economics.withholding import Thresholds
-from tests.framework.economics.world import World, steady
+from tests.framework.economics.world import Undone, World, steady
 from unchained.node.consensus.params import MAIN
 
 
@@ -128,6 +128,17 @@ def run_epochs(world: World, epochs: int) -> Tally:
     return tally
 
 
+def reorganisations_of(undone: Sequence[Undone]) -> dict[str, int]:
+    """Return the counts of an outcome that say how many reorganisations there were, how deep."""
+    depths = [one.depth for one in undone]
+    return {
+        "reorganisations": len(depths),
+        **count_depths(depths),
+        "most anchors undone": max(depths, default=0),
+        "most votes undone": max((one.votes for one in undone), default=0),
+    }
+
+
 def outcome_of(
     name: str,
     parameters: Parameters,
@@ -138,16 +149,13 @@ def outcome_of(
 ) -> Outcome:
     """Return an outcome, with what is counted in every world."""
     assert world.too_deep == 0, "nothing forks below what views keep"
-    depths = [one.depth for one in world.undone]
     return Outcome(
         name,
         msgspec.to_builtins(parameters),
         figures,
         {
             "coins found": world.coins,
-            "reorganisations": len(depths),
-            "most anchors undone": max(depths, default=0),
-            "most votes undone": max((one.votes for one in world.undone), default=0),
+            **reorganisations_of(world.undone),
             **(counts or {}),
         },
         time.process_time() - began,

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
 from math import inf
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.framework.economics.command import main, run, run_for
-from tests.framework.economics.experiments import EXPERIMENTS, SIZES
-from tests.framework.economics.figures import Figure, Outcome, Sums
+from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
+from tests.framework.economics.figures import Figure, Outcome, Sums, count_depths, depth_figures
 from tests.framework.economics.plan import PLAN, SMALL, Row
+from tests.framework.economics.race import Luck, leanings
 from tests.framework.economics.records import (
     DOCUMENT,
     PLOT,
+    commit_of,
     comparable,
     key_of,
     load,
@@ -25,12 +31,29 @@ from tests.framework.economics.search import POPULATION, SPACES, Around, search
 from tests.framework.economics.search import Thresholds as Sought
 from tests.framework.economics.shared import Parameters, network_of, with_attacker
 from tests.framework.economics.withholding import Thresholds, Withholding, score_of
-from tests.framework.economics.world import Miner, World
+from tests.framework.economics.world import Miner, World, steady
+from unchained.node.consensus.params import MAIN
 
 
 @pytest.mark.parametrize("row", SMALL, ids=key_of)
 def test_a_small_run_of_each_policy_gives_exactly_what_is_recorded(row: Row) -> None:
-    assert comparable(run(row)) == comparable(load()[key_of(row)])
+    seen: set[str] = set()
+
+    class Watched(Parameters, frozen=True):
+        def __getattribute__(self, name: str) -> object:
+            seen.add(name)
+            return object.__getattribute__(self, name)
+
+    watched = Watched(**msgspec.structs.asdict(row.parameters))
+    assert comparable(run(row._replace(parameters=watched))) == comparable(load()[key_of(row)])
+    # Whether the difficulty moves is asked for every world.
+    asked = seen.intersection(Parameters.__struct_fields__) - {"retarget"}
+    assert asked <= TAKES[row.name], "a parameter that is refused is acted upon"
+
+
+def test_no_row_has_a_parameter_that_is_refused() -> None:
+    for row in (*PLAN, *SMALL):
+        assert set(msgspec.to_builtins(row.parameters)) <= TAKES[row.name], row
 
 
 def test_every_experiment_has_a_small_run_a_recorded_one_and_a_size() -> None:
@@ -144,6 +167,15 @@ def test_a_search_prints_the_best_of_each_generation(
         ["honest", "--verification", "-1"],
         ["withholding", "--spam", "4"],
         ["withholding", "--spam", "4", "--verification", ".01", "--late-bodies"],
+        ["withholding", "--share", ".3", "--score", "ghost"],
+        ["bomb", "--share", ".25", "--retarget"],
+        ["bomb", "--share", ".25", "--patience", "4"],
+        ["juggle", "--share", ".25", "--retarget"],
+        ["race", "--share", ".25", "--retarget"],
+        ["snipe", "--share", ".25", "--retarget"],
+        ["cut", "--share", ".25"],
+        ["race", "dead", "--share", ".25", "--tilt", ".5"],
+        ["snipe", "--share", ".25", "--late-bodies"],
     ],
 )
 def test_what_cannot_be_played_is_refused_in_a_line(
@@ -232,3 +264,105 @@ def test_every_score_chooses_the_only_chain() -> None:
     tree = world.miners[0].view.tree
     world.run(lambda: tree.tip.height < 3)
     assert {choice(tree) for choice in CHOICES.values()} == {tree.tip}
+
+
+SHARE = 0.25
+"""Of the coins, the attacker's where luck is checked."""
+
+
+def _leaning_luck(attempts: int) -> Iterator[Luck]:
+    """Give luck that leans each way in turn, for two miners."""
+    world = network_of(Parameters(0), 7, [1 - SHARE, SHARE])
+    world.miners = [Miner(world, 0), Miner(world, 1)]
+    among = leanings(SHARE, 0.5)
+    for attempt in range(attempts):
+        yield Luck(world, SHARE, among, attempt % len(among))
+
+
+def _holds(sums: Sums, exact: float, events: float) -> bool:
+    low, high = sums.interval()
+    return low <= exact <= high and sums.events > events
+
+
+def test_the_weights_of_leaning_luck_are_one_on_average() -> None:
+    sums = Sums()
+    for luck in _leaning_luck(2_000):
+        for step in range(40):
+            luck.is_paid = step >= 20
+            luck.draw()
+        sums.add(luck.weight)
+    assert _holds(sums, 1.0, 100)
+
+
+def test_leaning_luck_finds_a_gamblers_ruin_as_often_as_it_is() -> None:
+    far = 5
+    sums = Sums()
+    for luck in _leaning_luck(2_000):
+        luck.is_paid = True
+        place = 0
+        while -far < place < far:
+            finder, _ = luck.draw()
+            place += 1 if finder == 1 else -1
+        sums.add(luck.weight if place == far else 0.0)
+    odds = (1 - SHARE) / SHARE
+    assert _holds(sums, (odds**far - 1) / (odds ** (2 * far) - 1), 50)
+
+
+def test_leaning_luck_finds_a_long_epoch_as_often_as_it_is() -> None:
+    coins = 24
+    sums = Sums()
+    for luck in _leaning_luck(2_000):
+        grade = MAIN.grade_target(steady().target0)
+        plain = all(luck.draw()[1] > grade for _ in range(coins))
+        sums.add(luck.weight if plain else 0.0)
+    assert _holds(sums, (1 - 1 / MAIN.coins_per_epoch) ** coins, 50)
+
+
+def test_a_race_with_leaning_luck_ends_as_one_without() -> None:
+    even, leaning = (
+        run(Row("race", Parameters(60, share=0.4, tilt=tilt))).figures[0] for tilt in (0.0, 0.5)
+    )
+    assert even.name == leaning.name == "undone after 16 votes"
+    assert even.sums.total > 0
+    assert leaning.sums.events > 10
+    (low, high), (least, most) = even.interval(), leaning.interval()
+    assert low <= most
+    assert least <= high
+
+
+def test_a_figure_of_few_heavy_weights_is_not_resolved() -> None:
+    few, many, cases = Sums(), Sums(), Sums()
+    for number in range(1_000):
+        few.add(1e-3 if number < 3 else 0.0)
+        many.add(1e-3 if number < 300 else 0.0)
+    cases.add_cases(3, 1_000)
+    assert Figure("undone", few, "p").text() == "not resolved: 3.0e-06 by 3 events"
+    assert Figure("undone", many, "p").text().endswith("; 300 events)")
+    assert Figure("undone", cases, "p").is_resolved, "Wilson's interval is for few cases, too"
+
+
+def test_an_outcome_says_how_deep_its_reorganisations_were() -> None:
+    depths = [1, 1, 1, 2, 3, 5, 6, 40]
+    outcome = Outcome("cut", {}, [], {"reorganisations": len(depths), **count_depths(depths)})
+    figures = depth_figures(outcome)
+    assert [figure.sums.total for figure in figures] == [3, 1, 2, 2]
+    assert {figure.sums.count for figure in figures} == {len(depths)}
+    assert depth_figures(Outcome("cut", {}, [], {"reorganisations": 0, **count_depths([])})) == []
+    assert depth_figures(Outcome("cut", {}, [], {"reorganisations": 3})) == []
+
+
+def test_a_recorded_row_names_the_commit_and_whether_the_code_differs(tmp_path: Path) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
+
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "-m", "first")
+    clean = commit_of(tmp_path)
+    assert len(clean) == 40
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/data.json").touch()
+    assert commit_of(tmp_path) == clean
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node/changed.py").touch()
+    assert commit_of(tmp_path) == f"{clean} with changes"
