@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import importlib.metadata
 import os
 import sys
@@ -129,6 +130,9 @@ def run_node(
     the log file. The log's lines go to the `screen` if there is one, else to standard output.
     Raises ConfigError if the data directory cannot be used.
     """
+    if not faulthandler.is_enabled():
+        # What ends in a fault of the machine's says on standard error in which line.
+        faulthandler.enable()
     ease_switches()
     share_one_heap()
     freeze_imports()

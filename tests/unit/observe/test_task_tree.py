@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from unchained.node.base.loop_monitor import LoopMonitor
 from unchained.node.base.runner import ThreadRunner
 from unchained.node.observe.metrics_page import metrics_text
 from unchained.node.observe.task_trace import TraceRecorder
-from unchained.node.observe.task_tree import TaskTree
+from unchained.node.observe.task_tree import TaskTree, task_tree
 
 HELD_S = 0.08
 
@@ -109,6 +110,30 @@ async def test_each_task_says_since_when_and_for_what_it_waits() -> None:
     assert report.tasks[0].depth == 0
     deeper = zip(report.tasks, report.tasks[1:], strict=False)
     assert all(after.depth <= before.depth + 1 for before, after in deeper)
+
+
+@pytest.mark.real_time
+async def test_of_a_task_that_waits_for_a_thread_no_frame_of_the_thread_is_shown() -> None:
+    """Whoever walks the frames of a thread that runs reads what is gone: an hour of questions,
+    one every five seconds, ended a node by SIGSEGV."""
+    began, ends = threading.Event(), threading.Event()
+
+    def work_in_the_thread() -> None:
+        began.set()
+        ends.wait()
+
+    async def give_to_a_thread() -> None:
+        await trio.to_thread.run_sync(work_in_the_thread)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(give_to_a_thread, name="giver")
+        await trio.to_thread.run_sync(began.wait)
+        try:
+            (giver,) = (task for task in task_tree(None) if task.name == "giver")
+        finally:
+            ends.set()
+    assert [call.split(" ")[1] for call in giver.calls] == ["give_to_a_thread"]
+    assert giver.waiting_for.endswith("to_thread_run_sync")
 
 
 async def test_a_recording_that_is_given_up_leaves_nothing(tmp_path: Path) -> None:
