@@ -33,6 +33,9 @@ RUN_ANCHORS: Final = 64
 """Anchors of a run at most."""
 
 
+_Sound = tuple[int, ProtocolError | None]
+
+
 class SingleIntake(Protocol):
     """Takes in single objects: `ChainService`."""
 
@@ -71,12 +74,12 @@ class ChainIntake:
     ) -> tuple[int, ProtocolError | None]:
         """Take in anchors, as `ChainService.submit_chain` does."""
         runs = list(_runs(packages))
-        sound = await self._verify(runs[0], proven) if runs else 0
+        sound, broken = await self._verify(runs[0], proven) if runs else (0, None)
         done = 0
         for at, run in enumerate(runs):
-            verified: list[int] = []
+            verified: list[_Sound] = []
 
-            async def verify_next(into: list[int], following: Sequence[Package]) -> None:
+            async def verify_next(into: list[_Sound], following: Sequence[Package]) -> None:
                 into.append(await self._verify(following, proven))
 
             async with trio.open_nursery() as nursery:
@@ -85,16 +88,18 @@ class ChainIntake:
                 taken, error = await self._submit(run[:sound])
             done += taken
             if error is None and sound < len(run):
-                error = await self._submit_unsound(run[sound])
+                # What is invalid here already is only known by the ordinary way.
+                error = await self._submit_unsound(run[sound]) or broken
             if error is not None or not verified:
                 return done, error
-            (sound,) = verified
+            ((sound, broken),) = verified
         return done, None
 
-    async def _verify(self, run: Sequence[Package], proven: Collection[CoinId]) -> int:
+    async def _verify(self, run: Sequence[Package], proven: Collection[CoinId]) -> _Sound:
         """Return how many anchors come before the first with a forged proof, or that breaks a rule
-        before proofs are looked at; what the transfers of these are is remembered."""
-        fitting, _ = split_fitting(run, {}, self._network)
+        before proofs are looked at, and that rule; what the transfers of these are is
+        remembered."""
+        fitting, broken = split_fitting(run, {}, self._network)
         coins = [
             coin
             for package in fitting
@@ -109,7 +114,7 @@ class ChainIntake:
         await self._single.validate_transfers(
             {wid: raw for package in run[:sound] for wid, raw in package.transfers.items()}
         )
-        return sound
+        return sound, broken if sound == len(fitting) else None
 
     async def _submit(self, run: Sequence[Package]) -> tuple[int, ProtocolError | None]:
         anchors = [ProvenAnchor(package) for package in run]

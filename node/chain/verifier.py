@@ -149,11 +149,14 @@ class Verifier:
 
         async def work() -> None:
             for begin in begins:
+                # What follows is above it as well: no turn is taken for it.
+                if not is_wanted(begin):
+                    return
                 place = self.places.place(peer) if takes_places else nullcontext()
                 async with place, self._turns.turn(peer):
-                    if is_wanted(begin):
-                        done = await self._runner.run(verify, begin)
-                        self.mixes += done
+                    if not is_wanted(begin):
+                        return
+                    self.mixes += await self._runner.run(verify, begin)
 
         workers = min(
             PROOFS_PER_PEER if takes_places else self._count,

@@ -171,6 +171,10 @@ class _Comparison:
                 await self._read(scan, time)
                 return
             self.late.add(peer)
+        except trio.Cancelled:
+            # By the patience with all of them.
+            self.late.add(peer)
+            raise
         except FetchError as error:
             if isinstance(error, NotNowError):
                 self.late.add(peer)

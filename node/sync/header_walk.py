@@ -85,6 +85,8 @@ class HeaderWalk:
         self.fork_height = 0
         self.height = 0
         self.at_end = False
+        self.is_ahead = False
+        """Whether it was found to have more work than the chain here."""
 
     @property
     def is_at_tip(self) -> bool:

@@ -257,8 +257,8 @@ class LongSync:
             self._aside.popitem(last=False)
 
     def _cut_all(self, scans: Sequence[HeaderScan]) -> bool:
-        """Let scanned chains end below what has been put aside of them; return whether any did so
-        for what did not come in time."""
+        """Let scanned chains end below what has been put aside of them; return whether any of more
+        work than what is here did so for what did not come in time."""
         now = trio.current_time()
         is_late = False
         for (anchor_id, peer), aside in list(self._aside.items()):
@@ -267,8 +267,8 @@ class LongSync:
                 continue
             for scan in scans:
                 if peer in {None, scan.peer} and (height := scan.height_of(anchor_id)) > 0:
+                    is_late = is_late or (aside.is_late and scan.gain > 0)
                     scan.cut(height - 1)
-                    is_late = is_late or aside.is_late
         return is_late
 
     async def _sound_height(self, scan: HeaderScan) -> int:
@@ -379,7 +379,7 @@ class LongSync:
         try:
             await self._downloader.fetch(peer, anchors, trusted)
         except BadMixError:
-            # A header's: nothing was fetched, and it need not be the lowest of them.
+            # A header's: of what was shown, and it need not be the lowest that fails.
             raise
         except ProtocolError as error:
             refused = error

@@ -343,7 +343,7 @@ class SyncService:
             return False
         is_ahead = state.is_ahead
         followed = await self._try_to_follow(peer, anchor_id)
-        state.tried(anchor_id, followed.why)
+        state.tried(anchor_id, followed.why, is_late=followed.is_late)
         state.is_ahead = is_ahead
         self._note_settled()
         return followed.why is None
@@ -358,19 +358,20 @@ class SyncService:
                 return _Followed(tip, None)
         done = self._following[tip] = trio.Event()
         before = self._downloader.bodies
+        walk = HeaderWalk(
+            self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
+        )
         try:
-            walk = HeaderWalk(
-                self._chain.network, self._chain.queries, self._fetcher, self._clock, peer, tip
-            )
             followed = await self._follow(peer, tip, walk)
             self._charge(peer, followed, walk.headers)
         except FetchError as error:
             self._peers.reputation.penalize(
                 peer, Penalty.COST, f"sync: {error.why}", ms=USELESS_TIP_PRICE_MS
             )
-            # It has shown a chain of more work, if it is ahead.
-            is_ahead = (state := self._states.get(peer)) is not None and state.is_ahead
-            followed = _Followed(None, error.why, is_ahead and isinstance(error, NotNowError))
+            # Of this very chain: what the peer showed before says nothing of it.
+            state = self._states.get(peer)
+            was_shown = walk.is_ahead or (state is not None and state.is_late(tip))
+            followed = _Followed(None, error.why, was_shown and isinstance(error, NotNowError))
         except ProtocolError as error:
             self._peers.reputation.penalize(
                 peer, decision_on(error).served, f"sync: {error}", ms=USELESS_TIP_PRICE_MS
@@ -381,7 +382,8 @@ class SyncService:
             if self._following.get(tip) is done:
                 del self._following[tip]
         if followed.is_late:
-            self._rest.note_late(trio.current_time(), came=self._downloader.bodies > before)
+            came = walk.is_ahead and self._downloader.bodies > before
+            self._rest.note_late(trio.current_time(), came=came)
         return followed
 
     def _charge(self, peer: PeerId, followed: _Followed, headers: int) -> None:
@@ -411,7 +413,7 @@ class SyncService:
             ):
                 # Mining rests while headers are compared: not for proofs that nobody has looked at.
                 await self._proofs.verify(peer, [coin for coin, _ in held], self._proofs.sample())
-                self._note_ahead(peer)
+                self._note_ahead(peer, walk)
                 with self._being_behind():
                     failure = await self._long_sync.run(peer)
                 for state in self._states.values():
@@ -427,7 +429,8 @@ class SyncService:
             # Protocol §11: "is stored, and its bodies and votes are asked for"
             asked = [(coin, header) for coin, header in held if coin.height <= weight.asked_height]
             if len(asked) > 2 * window and weight.gain > 0:
-                self._note_ahead(peer)
+                await self._proofs.verify(peer, [coin for coin, _ in asked], self._proofs.sample())
+                self._note_ahead(peer, walk)
                 with self._being_behind():
                     self._target.height = walk.height
                     await self._downloader.fetch(peer, asked)
@@ -442,7 +445,8 @@ class SyncService:
         self._followed += 1
         return _Followed(tip, None)
 
-    def _note_ahead(self, peer: PeerId) -> None:
+    def _note_ahead(self, peer: PeerId, walk: HeaderWalk) -> None:
+        walk.is_ahead = True
         if (state := self._states.get(peer)) is not None:
             state.is_ahead = True
 
