@@ -252,7 +252,9 @@ async def test_no_proof_is_looked_at_from_an_anchor_on_that_lists_what_is_out_of
     beyond = FORGE.anchor(bad, [FORGE.coin(bad)])
     recorder = Recorder()
     packages = [anchor.package() for anchor in (good, bad, beyond)]
-    await intake_of(recorder).submit(packages, ())
+    _, error = await intake_of(recorder).submit(packages, ())
+    # Also where the ordinary way says nothing: what is invalid here already is only known there.
+    assert isinstance(error, ProtocolError)
     assert recorder.done[0] == ("find forged", [good.id, *good.body.fresh])
     # By the ordinary way the chain says which rule it breaks first.
     assert recorder.done[-1] == ("package", bad.id)
