@@ -13,6 +13,8 @@ from structlog.testing import capture_logs
 
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
+from unchained.node.relay.fetcher import NotNowError
+from unchained.node.sync import service as service_module
 from unchained.node.sync.alone import ALONE_S, NOBODY_ANSWERS
 from unchained.node.sync.comparison_limits import (
     COMPARISONS_BURST,
@@ -70,6 +72,9 @@ class Peers:
 
     def group_of(self, _peer: PeerId) -> str:
         return "one"
+
+    def penalize(self, *_: object, **__: object) -> None:
+        pass
 
 
 def service_of(chain: Chain, peers: Peers, alone_s: float | None = ALONE_S) -> SyncService:
@@ -137,6 +142,33 @@ async def test_where_nobody_answers_that_nothing_is_mined_is_said_once(knows_oth
             await trio.sleep(3 * ALONE_S)
             nursery.cancel_scope.cancel()
     assert [entry["event"] for entry in logs] == ["mining.refused"]
+
+
+@pytest.mark.parametrize("shows", [False, True])
+async def test_what_a_peer_showed_before_says_nothing_of_a_tip_that_it_only_names(
+    shows: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever has relayed a good chain once keeps a node from mining by a name alone."""
+
+    class Silent:
+        """Gives a page at most, and then does not answer."""
+
+        def __init__(self, *_: object) -> None:
+            self.is_ahead = shows
+            self.headers = 0
+            self.at_end = False
+
+        async def next_page(self) -> None:
+            raise NotNowError(peer, "does not answer")
+
+    peer = PeerId("peer")
+    service = service_of(Chain(), Peers(peer))
+    service._states[peer] = ahead()
+    monkeypatch.setattr(service_module, "HeaderWalk", Silent)
+    followed = await service._try_to_follow(peer, THEIR_TIP)
+    assert followed.why is not None
+    assert followed.is_late is shows
+    assert service._rest.is_on(trio.current_time()) is shows
 
 
 async def test_an_address_is_asked_for_votes_so_often_under_whatever_names_it_comes() -> None:
