@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import importlib.metadata
 import os
@@ -132,7 +133,8 @@ def run_node(
     """
     if not faulthandler.is_enabled():
         # What ends in a fault of the machine's says on standard error in which line.
-        faulthandler.enable()
+        with contextlib.suppress(RuntimeError, OSError, ValueError):  # There may be none.
+            faulthandler.enable()
     ease_switches()
     share_one_heap()
     freeze_imports()

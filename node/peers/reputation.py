@@ -67,7 +67,10 @@ class BanObserver(Protocol):
     """What follows from a ban elsewhere: the peer manager."""
 
     def drop(self, peer: PeerId) -> None:
-        """Disconnect a peer, at once or soon."""
+        """Disconnect a peer, at once or soon: it is banned."""
+
+    def leave(self, peer: PeerId) -> None:
+        """Disconnect a peer that is not banned, at once or soon."""
 
     def bans_changed(self) -> None:
         """Take note of a ban, or of the end of one."""
@@ -182,9 +185,16 @@ class Reputation:
 
     def charge_excess(self, peer: PeerId, why: str, ms: float) -> None:
         """Let a peer pay `ms` for what broke no rule and was of no use, unless its group has sent
-        little of that."""
-        if not self._free.take(self.group_of(peer), trio.current_time(), ms):
+        little of that. It is disconnected for it, and never banned: who brings the transfers of a
+        long branch that was undone sends much that others know."""
+        group, now = self.group_of(peer), trio.current_time()
+        if self._free.take(group, now, ms):
+            return
+        if self._patience.level(group, now) - ms >= DEBT_MS_MAX / 2:
             self.penalize(peer, Penalty.COST, why, ms=ms)
+        else:
+            self._log.debug("peer.penalty", group=group, penalty="disconnect", why=why)
+            self._observer.leave(peer)
 
     def _apply(
         self, group: str, peer: PeerId | None, penalty: Penalty, why: str, ms: float

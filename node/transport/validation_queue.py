@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from unchained.node.transport.contract import MessageId, PeerId, TopicLimits
 
@@ -19,7 +19,7 @@ class ValidationJob:
 
 
 class ValidationQueue:
-    """Bounded in number and bytes. Who has most of what there is too much of gives way.
+    """Bounded in number and bytes of messages. Who has most of what there is too much of gives way.
 
     A message waits in the lines of all who have sent it, and is validated once: who sends it first,
     behind much else, neither delays it for the others nor has it dropped.
@@ -31,7 +31,9 @@ class ValidationQueue:
         self._senders: dict[MessageId, set[PeerId]] = {}
         """In whose lines a message waits."""
         self._bytes: Counter[PeerId] = Counter()
-        self._waiting = 0
+        """Of each line."""
+        self._data_bytes = 0
+        """Of all that waits, each message counted once: its lines share its data."""
         self._running: Counter[PeerId] = Counter()
 
     def waits(self, mid: MessageId) -> bool:
@@ -44,16 +46,20 @@ class ValidationQueue:
         line = self._lines.setdefault(job.peer, OrderedDict())
         if job.id in line:
             return []
+        senders = self._senders.setdefault(job.id, set())
+        if senders:
+            job = replace(job, data=self._lines[next(iter(senders))][job.id].data)
+        else:
+            self._data_bytes += len(job.data)
         line[job.id] = job
-        self._senders.setdefault(job.id, set()).add(job.peer)
+        senders.add(job.peer)
         self._bytes[job.peer] += len(job.data)
-        self._waiting += 1
         dropped: dict[MessageId, ValidationJob] = {}
-        while self._waiting > self._limits.max_waiting:
+        while len(self._senders) > self._limits.max_waiting:
             longest = max(self._lines, key=lambda peer: len(self._lines[peer]))
             newest = next(reversed(self._lines[longest]))
             dropped[newest] = self._take(longest, newest)
-        while self._bytes.total() > self._limits.max_waiting_bytes:
+        while self._data_bytes > self._limits.max_waiting_bytes:
             largest = max(self._lines, key=lambda peer: self._bytes[peer])
             newest = next(reversed(self._lines[largest]))
             dropped[newest] = self._take(largest, newest)
@@ -89,7 +95,6 @@ class ValidationQueue:
         """Take a message out of one line."""
         line = self._lines[peer]
         job = line.pop(mid)
-        self._waiting -= 1
         self._bytes[peer] -= len(job.data)
         if not line:
             del self._lines[peer], self._bytes[peer]
@@ -97,4 +102,5 @@ class ValidationQueue:
         senders.remove(peer)
         if not senders:
             del self._senders[mid]
+            self._data_bytes -= len(job.data)
         return job

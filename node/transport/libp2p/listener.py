@@ -226,7 +226,9 @@ class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
                 if error.errno in _GONE_BEFORE:
                     continue
                 if len(self._arrivals):
-                    return  # Room comes with those who are looked at.
+                    # Room comes with those who are looked at: it is not asked for at once again.
+                    self._accepted.spend(now, ACCEPTED_AT_ONCE)
+                    return
                 raise
             self._accepted.spend(now)
             ip = self._ip or plain(host)
