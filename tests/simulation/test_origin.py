@@ -92,7 +92,7 @@ class OpenChain:
         await trio.lowlevel.checkpoint()
         return True
 
-    async def submit_package(self, package: Package, *, connected: bool) -> Outcome:
+    async def submit_package(self, package: Package, *, connected: bool, peer: PeerId) -> Outcome:
         await trio.lowlevel.checkpoint()
         self.changes.send(Changes(0, counted=[CountedAnchor(package.anchor, package.body)]))
         return Outcome.ACCEPTED
