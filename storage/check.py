@@ -237,6 +237,16 @@ class _Check:
             elif Coin.from_bytes(raw).parent != parent:
                 self.problem(f"coin {coin_id.hex()} is not bound to {parent.hex()}")
             yield
+        # The main chain is bound from the tree's root to the tip, by which the tree is filled.
+        is_bound, before = False, None
+        for height, anchor_id in schema.HEIGHT.scan(self._reader):
+            if before is not None:
+                was_bound = is_bound
+                is_bound = self._reader.get(schema.BOUND.key(before, anchor_id)) is not None
+                if was_bound and not is_bound:
+                    self.problem(f"anchor {height} is not bound to the one before")
+            before = anchor_id
+            yield
 
     def mempool(self) -> Iterator[None]:
         """Look whether each waiting transfer is there."""

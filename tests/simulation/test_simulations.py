@@ -32,6 +32,7 @@ FIXED = (
     ("main", 88),
     ("shallow", 12),
     ("shallow", 65),
+    ("shallow", 301),
     ("deep", 40),
     ("siege", 6),
     ("weather", 16),

@@ -208,6 +208,12 @@ def bound_unknown(_store: KeyValueStore, batch: Batch) -> None:
     batch.put(schema.BOUND.key(bytes(32), bytes(32)), b"")
 
 
+def unbound_on_the_main_chain(store: KeyValueStore, batch: Batch) -> None:
+    """The chain could not be opened, and nothing said what was wrong."""
+    at_5, at_6 = (schema.HEIGHT.get(store, height) or b"" for height in (5, 6))
+    batch.delete(schema.BOUND.key(at_5, at_6))
+
+
 def waiting_unknown(_store: KeyValueStore, batch: Batch) -> None:
     row = schema.MEMPOOL.encode(schema.MempoolRecord(1, 1, 1, 1))
     batch.put(schema.MEMPOOL.key(bytes(32)), row)
@@ -301,6 +307,7 @@ DAMAGES: list[tuple[Damage, str]] = [
     (strange_owner, "the owner index has"),
     (bound_to_another, "is not bound to"),
     (bound_unknown, "bound coin"),
+    (unbound_on_the_main_chain, "anchor 6 is not bound to the one before"),
     (waiting_unknown, "waiting transfer"),
     (above_the_tip, "table undo ends at height 13, expected 12"),
     (wrong_supply, "grains, expected"),
