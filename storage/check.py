@@ -118,7 +118,7 @@ class _Check:
 
     def main_chain(self) -> Iterator[None]:
         """Look whether each anchor from genesis to the tip has all that it lists."""
-        parent = None
+        parent, is_bound = None, False
         for height, anchor_id in schema.HEIGHT.scan(self._reader):
             if height != self._tip_height + 1:
                 self.problem(f"heights {self._tip_height + 1} to {height - 1} have no anchor")
@@ -136,6 +136,12 @@ class _Check:
                 if schema.COIN.get(self._reader, anchor_id) is None:
                     self.problem(f"the coin of anchor {height} is missing")
                 self._body(height, anchor_id, record.body)
+            if parent is not None:
+                # From the tree's root on to the tip each is bound: by that the tree is filled.
+                was_bound = is_bound
+                is_bound = self._reader.get(schema.BOUND.key(parent, anchor_id)) is not None
+                if was_bound and not is_bound:
+                    self.problem(f"anchor {height} is not bound to the one before")
             parent = anchor_id
             yield
         tip_id = schema.meta_id(self._reader, schema.META_TIP)
@@ -236,16 +242,6 @@ class _Check:
                 self.problem(f"bound coin {coin_id.hex()} is missing")
             elif Coin.from_bytes(raw).parent != parent:
                 self.problem(f"coin {coin_id.hex()} is not bound to {parent.hex()}")
-            yield
-        # The main chain is bound from the tree's root to the tip, by which the tree is filled.
-        is_bound, before = False, None
-        for height, anchor_id in schema.HEIGHT.scan(self._reader):
-            if before is not None:
-                was_bound = is_bound
-                is_bound = self._reader.get(schema.BOUND.key(before, anchor_id)) is not None
-                if was_bound and not is_bound:
-                    self.problem(f"anchor {height} is not bound to the one before")
-            before = anchor_id
             yield
 
     def mempool(self) -> Iterator[None]:

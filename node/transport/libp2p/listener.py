@@ -120,7 +120,8 @@ async def listen(places: Iterable[ListenPlace]) -> list[tuple[Address, socket.so
         for place in places:
             listening = await _bind_place(place)
             bound.append((place.address, listening))
-    except CannotListenError:
+    except BaseException:
+        # One that is taken, or whoever starts it is cancelled between two.
         for _, listening in bound:
             listening.close()
         raise

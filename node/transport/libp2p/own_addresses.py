@@ -32,7 +32,8 @@ class OwnAddresses:
 
     def release(self) -> None:
         """Note that nobody listens any more."""
-        self.texts = ()
+        self.bound = self.texts = ()
+        self._outer.clear()
 
     def set_outer(self, ip: str) -> bool:
         """Note that a public address leads here; return whether that is news."""
