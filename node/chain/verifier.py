@@ -156,7 +156,9 @@ class Verifier:
                 async with place, self._turns.turn(peer):
                     if not is_wanted(begin):
                         return
-                    self.mixes += await self._runner.run(verify, begin)
+                    done = await self._runner.run(verify, begin)
+                    # Apart: others have counted theirs meanwhile.
+                    self.mixes += done
 
         workers = min(
             PROOFS_PER_PEER if takes_places else self._count,
