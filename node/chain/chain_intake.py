@@ -8,8 +8,8 @@ from typing import Final, Protocol
 import trio
 
 from unchained.node.base.clock import Clock
+from unchained.node.chain.cheap_checks import split_fitting
 from unchained.node.chain.core import ChainCore
-from unchained.node.chain.fitting import split_fitting
 from unchained.node.chain.held_coins import Sender
 from unchained.node.chain.results import (
     Held,

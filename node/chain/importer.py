@@ -11,8 +11,8 @@ import msgspec
 import trio
 
 from unchained.node.base.runner import Runner
+from unchained.node.chain.cheap_checks import split_fitting
 from unchained.node.chain.export import ImportFailedError, read_head, read_packages
-from unchained.node.chain.fitting import split_fitting
 from unchained.node.chain.results import Package
 from unchained.node.chain.service import ChainService
 from unchained.node.primitives.types import CoinId

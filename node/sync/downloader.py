@@ -10,7 +10,7 @@ import msgspec
 import trio
 from structlog.typing import FilteringBoundLogger
 
-from unchained.node.chain.fitting import split_fitting
+from unchained.node.chain.cheap_checks import split_fitting
 from unchained.node.chain.results import Package, ProvenAnchor
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BadMixError

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 import trio
 from structlog.typing import FilteringBoundLogger
 
+from unchained.node.chain.proof_places import PROOFS_PER_PEER
 from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import BadMixError
 from unchained.node.peers.penalty import Penalizer
@@ -25,8 +26,6 @@ from unchained.node.transport.contract import PeerId
 from unchained.node.wire.limits import VOTES
 from unchained.node.wire.messages import VotesRequest
 
-VOTE_PROOFS_PER_PEER: Final = 2
-"""Votes of one peer whose proofs are verified at a time (Protocol §11)."""
 VOTE_PAGES_MAX: Final = 64
 """Pages of votes taken from a peer at a time."""
 ANCHORS_LEFT_MAX: Final = 8_192
@@ -122,7 +121,7 @@ class Votes:
                     sender.blame(error)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(min(VOTE_PROOFS_PER_PEER, len(missing))):
+            for _ in range(min(PROOFS_PER_PEER, len(missing))):
                 nursery.start_soon(submit)
         return not sender.has_forged
 

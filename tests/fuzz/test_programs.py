@@ -20,7 +20,9 @@ from tests.fuzz.programs import programs, written
 from tests.fuzz.replay import replay
 from tests.fuzz.targets import all_targets
 from unchained.node.chain.ledger import Ledger
-from unchained.node.consensus import coins, policy
+from unchained.node.consensus import coins, listed_coins, policy
+from unchained.node.consensus.errors import UncleHighHashError
+from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.errors import ProtocolError
 
 TARGETS = all_targets()
@@ -78,6 +80,19 @@ def test_a_rule_that_is_not_asked_is_told(rule: str, program: str) -> None:
         pytest.raises(DisagreementError, match="the protocol"),
     ):
         run(written()[program])
+
+
+def test_a_sync_that_refuses_what_counts_is_told() -> None:
+    """Before any proof it looks at less than the chain does, and must not ask for more."""
+
+    def refuse(coin: Coin, _target: int) -> None:
+        raise UncleHighHashError(expected="less", actual=coin.id.hex())
+
+    with (
+        patch.object(listed_coins, "check_uncle_hash", refuse),
+        pytest.raises(DisagreementError, match="a sync refuses"),
+    ):
+        run(written()["uncles"])
 
 
 def test_what_a_power_cut_takes_may_come_again() -> None:

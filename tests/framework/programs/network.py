@@ -20,6 +20,8 @@ from tests.framework.programs.steps import Operation, Program, Step
 from tests.framework.programs.toy_signatures import toy_signatures
 from tests.framework.programs.world import NETWORKS, World
 from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore
+from unchained.node.chain.anchor_reads import targets_through
+from unchained.node.chain.cheap_checks import split_fitting
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome, Package, ProvenAnchor, ProvenCoin
 from unchained.node.consensus.coins import check_mix, parse_coin
@@ -154,7 +156,15 @@ class ProgramNode:
             # What a coin below the root was is forgotten.
             wanted |= {"BODY_MISSING"} if wanted == {ACCEPTED} and not package.coins else set()
         what = f"body of {package.anchor.id.hex()[:8]}"
-        return self._compare(what, wanted, lambda: self._body(package))
+        core = self.core
+        below = targets_through(core.view, package.anchor.parent, core.network.window)
+        _, broken = split_fitting([package], below, core.network)
+        verdict = self._compare(what, wanted, lambda: self._body(package))
+        # What is not worth a look at its proofs breaks a rule by the ordinary way as well: else it
+        # would depend on how an anchor comes whether it counts.
+        if broken is not None and verdict == ACCEPTED:
+            raise DisagreementError(f"a sync refuses a {what} that counts: {broken}")
+        return verdict
 
     def _body(self, package: Package) -> Outcome:
         result = self.core.submit_package(package)

@@ -1,4 +1,5 @@
-"""Which of some anchors are worth a look at the proofs of what they list."""
+"""The cheap checks of what bodies list, before any Argon2id of it (Protocol §5.2): for all ways by
+which anchors come many at a time."""
 
 from __future__ import annotations
 
