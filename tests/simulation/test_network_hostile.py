@@ -560,22 +560,33 @@ async def test_coins_of_the_future_are_held_and_coins_of_the_past_refused() -> N
         await net.until(lambda: hostile.is_banned_by(nodes[0]), "banned", 5)
 
 
-async def test_coins_of_made_up_parents_run_into_debt() -> None:
-    async with against(28) as (_net, nodes, hostile):
+async def test_who_sends_coins_of_made_up_parents_is_disconnected() -> None:
+    async with against(28) as (net, nodes, hostile):
         await hostile.join(nodes[:1])
         template = await template_of(nodes[0])
         number = 0
-        while not hostile.is_banned_by(nodes[0]):
-            number += 1
-            assert number < 20_000
-            header = msgspec.structs.replace(
-                template.header(lock=LOCK, time=template.parent_time + 1),
-                parent=CoinId(number.to_bytes(32, "big")),
-                target=2**256 - 1,
-            )
-            await hostile.gossip("coin", Coin.assemble(header, bytes(32)).raw)
-            await trio.sleep(0.001)
-        assert nodes[0].chain.statistics().orphans <= 4_096
+
+        async def send_while_connected() -> int:
+            nonlocal number
+            before = number
+            while hostile.is_connected_to(nodes[0]):
+                number += 1
+                assert number < 20_000
+                header = msgspec.structs.replace(
+                    template.header(lock=LOCK, time=template.parent_time + 1),
+                    parent=CoinId(number.to_bytes(32, "big")),
+                    target=2**256 - 1,
+                )
+                await hostile.gossip("coin", Coin.assemble(header, bytes(32)).raw)
+                await trio.sleep(0.001)
+            return number - before
+
+        first = await send_while_connected()
+        # Who comes again begins where it left off.
+        await net.until(lambda: not hostile.transport.peers(), "gone", 5)
+        await hostile.transport.connect(nodes[0].transport.address)
+        assert await send_while_connected() < first / 4
+        assert not hostile.is_banned_by(nodes[0])
 
 
 async def test_addresses_by_the_million_fill_few_places() -> None:

@@ -1,4 +1,6 @@
 // The anchor tree as the node has it: only what is looked at is asked for.
+import { ask } from "./ask.js";
+
 const CHUNK = 64;
 const CHUNKS_KEPT = 192;
 // How often some more heights than the last are asked for while news goes on.
@@ -84,7 +86,7 @@ export class NodeTree {
 
   async #ask(heights) {
     const asked = performance.now();
-    const answer = await fetch(`/tree.json${heights}`);
+    const answer = await ask(`/tree.json${heights}`);
     if (!answer.ok) throw new Error(`tree: ${answer.status}`);
     const { tree } = await answer.json();
     this.tip = { height: tree.height, id: tree.tip };

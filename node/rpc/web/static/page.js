@@ -1,4 +1,5 @@
 // Keeps the page live: what the log tells is asked for anew and put in place of what stands there.
+import { ask } from "./ask.js";
 import { follow, listen } from "./live.js";
 
 const main = document.getElementById("main");
@@ -45,7 +46,7 @@ async function replace(wanted) {
   if (!wanted.length) return;
   const address = new URL(location.href);
   address.searchParams.set("parts", wanted.map((part) => part.id).join(" "));
-  const answer = await fetch(address, { headers: { accept: "text/html" } });
+  const answer = await ask(address, { headers: { accept: "text/html" } });
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
   for (const part of wanted) {

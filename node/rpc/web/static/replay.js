@@ -1,4 +1,5 @@
 // Plays a log of events on the tree: that of the node, or of one node of a recorded simulation.
+import { ask } from "./ask.js";
 import { placeLanes } from "./node_tree.js";
 import { TreeView } from "./tree.js";
 import { showRivals } from "./rivals.js";
@@ -122,8 +123,8 @@ class PlayedTree {
 
 const KINDS = { "coin.accepted": "coin", "anchor.connected": "connected", "anchor.disconnected": "disconnected" };
 
-async function ask(path) {
-  const answer = await fetch(path);
+async function read(path) {
+  const answer = await ask(path);
   if (!answer.ok) throw new Error(`The node does not give ${path} (${answer.status}).`);
   return answer.json();
 }
@@ -136,7 +137,7 @@ async function nodeLog(last, depth) {
   let top = -1;
   while (since > 0 && events.length < EVENTS_MAX && top - lowest < depth) {
     const from = Math.max(0, since - PAGE);
-    const { log } = await ask(`/replay.json?since=${from}&limit=${since - from}`);
+    const { log } = await read(`/replay.json?since=${from}&limit=${since - from}`);
     for (const one of log.events) {
       if (one.height === null) continue;
       lowest = Math.min(lowest, one.height);
@@ -148,7 +149,7 @@ async function nodeLog(last, depth) {
   const anchors = new Map();
   const coins = new Map();
   for (let height = Math.max(0, (lowest === Infinity ? 0 : lowest) - 1); height <= top; height += HEIGHTS) {
-    const { tree } = await ask(`/tree.json?first=${height}&last=${height + HEIGHTS - 1}`);
+    const { tree } = await read(`/tree.json?first=${height}&last=${height + HEIGHTS - 1}`);
     for (const anchor of tree.anchors) {
       anchors.set(anchor.id, anchor);
       for (const coin of anchor.coins) coins.set(coin.id, { ...coin, parent: anchor.id });

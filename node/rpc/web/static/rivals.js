@@ -1,4 +1,6 @@
 // Two anchors that compete at a moment of a log, side by side, with the difference of their bodies.
+import { ask } from "./ask.js";
+
 const LISTS = [["fresh", "fresh coins"], ["uncles", "late and stray coins"], ["transfers", "transfers"]];
 const SHOWN = 12;
 const AT_REST_MS = 250;
@@ -22,7 +24,7 @@ export function showRivals(place, tree, bodies) {
 }
 
 async function askForBodies([one, other]) {
-  const answer = await fetch(`/compare.json?one=${one.id}&other=${other.id}`).catch(() => null);
+  const answer = await ask(`/compare.json?one=${one.id}&other=${other.id}`).catch(() => null);
   if (!answer?.ok) return null;
   const told = await answer.json();
   const known = [told.one, told.other].filter((anchor) => anchor.state_root !== null);

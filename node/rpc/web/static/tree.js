@@ -14,13 +14,15 @@ const LANE_MAX = 130;
 // Where frames come slower than this, nothing pops up for a while: what is new is drawn at once.
 const SLOW_MS = 50;
 const CALM_MS = 10000;
+// After how long heights that could not be had are asked for again.
+const AGAIN_MS = 3000;
 // How long after the last news some more heights are asked for.
 const WHOLE_MS = 1000;
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 export class TreeView {
-  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #pinned = true; #middle = 0;
+  #canvas; #ink; #tree; #colours; #frame = 0; #spots = []; #drag = null; #later = 0; #again = 0; #pinned = true; #middle = 0;
   #pops = false; #popping = false; #painted = 0; #calm = 0;
   #chosen = null; #started = false; #column = 92; #lane = 0; #wide = 0; #high = 0; #note; #said;
 
@@ -125,7 +127,10 @@ export class TreeView {
     if (!this.#started || !this.#wide) return;
     const first = Math.floor(this.#middle - this.#columns() / 2) - 1;
     const last = Math.ceil(this.#middle + this.#columns() / 2);
-    this.#tree.load(first, last).then((loaded) => { if (loaded) this.draw(); }, () => {});
+    this.#tree.load(first, last).then(
+      (loaded) => { if (loaded) this.draw(); },
+      () => { this.#again ||= setTimeout(() => { this.#again = 0; this.draw(); }, AGAIN_MS); },
+    );
     const ink = this.#ink;
     ink.clearRect(0, 0, this.#wide, this.#high);
     this.#spots = [];
