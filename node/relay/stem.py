@@ -32,7 +32,8 @@ from unchained.node.peers.manager import PeerManager
 from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.errors import NonCanonicalError, ProtocolError
 from unchained.node.primitives.transfer import wid_of
-from unchained.node.primitives.types import CoinId, Txid, Wid
+from unchained.node.primitives.types import CoinId, Wid
+from unchained.node.relay.held_transfer import HeldTransfer
 from unchained.node.relay.message_price import message_price_ms
 from unchained.node.relay.penalty_table import decision_on
 from unchained.node.relay.stem_queue import StemQueue
@@ -97,29 +98,10 @@ class TransferStem(Protocol):
         """Note that a transfer has been heard of by gossip, or has left the mempool."""
 
 
-class _Held:
-    """A transfer under way. `source` is None for one that was made here."""
-
-    def __init__(self, wid: Wid, raw: bytes, source: PeerId | None) -> None:
-        self.wid = wid
-        self.raw = raw
-        self.source = source
-        self.txid: Txid | None = None
-        self.handed_by = {source}
-        """Who had it from elsewhere: what they send may build on it."""
-        self.parents: list[_Held] = []
-        """Those under way that it builds on."""
-        self.taken_by: PeerId | None = None
-        self.handed_to: set[PeerId] = set()
-        self.is_in = False
-        """Whether the mempool has it."""
-        self.public = trio.Event()
-
-
 class _Submission:
     """A transfer that was made here, and what became of it."""
 
-    def __init__(self, transfer: bytes | ProvenTransfer, held: _Held) -> None:
+    def __init__(self, transfer: bytes | ProvenTransfer, held: HeldTransfer) -> None:
         self.transfer = transfer
         self.held = held
         self.done = trio.Event()
@@ -148,7 +130,7 @@ class StemRouter:
         self._topic = name_of(genesis_id, TRANSFER_GOSSIP.name)
         self._rng = rng
         self._log = log
-        self._held: dict[Wid, _Held] = {}
+        self._held: dict[Wid, HeldTransfer] = {}
         self._route_until = float("-inf")
         self._next: PeerId | None = None
         self._fluffs = False
@@ -170,8 +152,7 @@ class StemRouter:
         """Note that a transfer has been heard of by gossip, or has left the mempool."""
         held = self._held.pop(wid, None)
         if held is not None:
-            held.public.set()
-            held.parents = []  # else each keeps the bytes of all that it builds on
+            held.become_public()
 
     # In
 
@@ -187,7 +168,7 @@ class StemRouter:
             self._made_places.release()
             return await self._chain.submit_transfer(transfer)
         raw = transfer if isinstance(transfer, bytes) else transfer.sized.raw
-        submission = _Submission(transfer, _Held(wid_of(raw), raw, None))
+        submission = _Submission(transfer, HeldTransfer(wid_of(raw), raw, None))
         self._nursery.start_soon(self._take_made, submission, name="relay.stem")
         try:
             await submission.done.wait()
@@ -219,7 +200,7 @@ class StemRouter:
         """Take in what waits from a peer, in order: what builds on another comes after it."""
         while (raw := self._queue.first(peer)) is not None:
             try:
-                taken = await self._take(raw, _Held(wid_of(raw), raw, peer))
+                taken = await self._take(raw, HeldTransfer(wid_of(raw), raw, peer))
                 if taken is not Outcome.ACCEPTED:
                     self._peers.reputation.charge_excess(
                         peer, "stem: of no use", message_price_ms(len(raw))
@@ -237,7 +218,7 @@ class StemRouter:
                 self._log.error("relay.stem_failed", peer=peer, exc_info=True)
             self._queue.done(peer)
 
-    async def _take(self, transfer: bytes | ProvenTransfer, held: _Held) -> Outcome:
+    async def _take(self, transfer: bytes | ProvenTransfer, held: HeldTransfer) -> Outcome:
         """Take a transfer in, and have it carried or gossip it. In a task of our own: cut short,
         it would leave the transfer hidden."""
         assert self._nursery is not None, "called in it"
@@ -278,12 +259,12 @@ class StemRouter:
             return None
         return {held.wid for held in self._held.values() if source in held.handed_by}
 
-    async def _reveal_if_alone(self, held: _Held) -> None:
+    async def _reveal_if_alone(self, held: HeldTransfer) -> None:
         """Hide nothing while there is nobody to hide it from: own anchors may list it."""
         if not self._peers.greeted():
             await self._chain.reveal_transfer(held.wid)
 
-    async def _describe(self, held: _Held) -> None:
+    async def _describe(self, held: HeldTransfer) -> None:
         """Note what a transfer builds on."""
         found = await self._chain.queries.waiting_transfer(held.wid)
         if found is not None:
@@ -312,7 +293,7 @@ class StemRouter:
         finally:
             self._nursery = None
 
-    async def _carry(self, held: _Held) -> None:
+    async def _carry(self, held: HeldTransfer) -> None:
         """Hand a transfer on, and gossip it if nothing is heard of it in time."""
         await self._reveal_if_alone(held)
         await self._wait_for_peers()
@@ -324,13 +305,13 @@ class StemRouter:
                 await held.public.wait()
         await self._end(held, waiting.cancelled_caught)
 
-    async def _wait_for_gossip(self, held: _Held) -> None:
+    async def _wait_for_gossip(self, held: HeldTransfer) -> None:
         """Gossip a transfer if nothing is heard of it in time."""
         with trio.move_on_after(self._patience_s()) as waiting:
             await held.public.wait()
         await self._end(held, waiting.cancelled_caught)
 
-    async def _end(self, held: _Held, is_over: bool) -> None:
+    async def _end(self, held: HeldTransfer, is_over: bool) -> None:
         # Beyond the time limit: cut short, it would leave the transfer hidden.
         if not held.public.is_set():
             self._embargoes += is_over
@@ -339,13 +320,13 @@ class StemRouter:
     def _patience_s(self) -> float:
         return EMBARGO_MIN_S + self._rng.expovariate(1 / EMBARGO_MORE_S)
 
-    async def _pass_on(self, held: _Held, source: PeerId | None) -> None:
+    async def _pass_on(self, held: HeldTransfer, source: PeerId | None) -> None:
         """Hand a transfer on, or gossip it if there is nobody left who has not had it: in small
         networks that is soon."""
         if not await self._hand_on(held, source):
             await self._fluff(held)
 
-    async def _hand_on(self, held: _Held, source: PeerId | None) -> bool:
+    async def _hand_on(self, held: HeldTransfer, source: PeerId | None) -> bool:
         """Hand a transfer to somebody who has not had it from here, nor is its `source`; return
         whether there was anybody, and a turn for it."""
         peers = self._route_of(held, source)
@@ -353,23 +334,27 @@ class StemRouter:
             if len(held.handed_to) >= PEERS_TRIED_MAX:
                 break
             held.handed_to.add(peer)
-            if not await self._wait_for_turn(peer, source):
+            if not await self._wait_for_turn(held, peer, source):
                 return False
             if await self._ask(peer, held.raw):
                 held.taken_by = held.taken_by or peer
                 break
         return bool(peers)
 
-    async def _wait_for_turn(self, peer: PeerId, source: PeerId | None) -> bool:
-        """Wait until a peer may be handed one more; return whether it may. What is made here goes
-        first: else others could have it wait until this node gossips what it made itself."""
+    async def _wait_for_turn(self, held: HeldTransfer, peer: PeerId, source: PeerId | None) -> bool:
+        """Wait until a peer may be handed one more; return whether it may, and need be. What is
+        made here goes first: else others could have it wait until this node gossips what it made
+        itself."""
         exchanges = self._peers.exchanges
-        if source is None:
-            await exchanges.turn(STEM_EXCHANGE, peer, urgent=True)
-            return True
-        with self._turns.place(exchanges.group_of(source)) as place:
-            await exchanges.turn(STEM_EXCHANGE, peer)
-        return not place.cancelled_caught
+        with held.turn() as turn:
+            if source is None:
+                await exchanges.turn(STEM_EXCHANGE, peer, urgent=True)
+            else:
+                with self._turns.place(exchanges.group_of(source)) as place:
+                    await exchanges.turn(STEM_EXCHANGE, peer)
+                if place.cancelled_caught:
+                    return False
+        return not turn.cancelled_caught
 
     async def _ask(self, peer: PeerId, raw: bytes) -> bool:
         """Hand bytes to a peer whose turn it is; return whether it took them."""
@@ -382,7 +367,7 @@ class StemRouter:
         self._handed_on += 1
         return True
 
-    def _route_of(self, held: _Held, source: PeerId | None) -> list[PeerId]:
+    def _route_of(self, held: HeldTransfer, source: PeerId | None) -> list[PeerId]:
         """Return whom to hand a transfer to, in order: who took what it builds on, the one of these
         ten minutes, any; nobody who sent it or has had it."""
         self._renew_route()
@@ -420,7 +405,7 @@ class StemRouter:
         self._renew_route()
         return self._fluffs
 
-    async def _fluff(self, held: _Held) -> None:
+    async def _fluff(self, held: HeldTransfer) -> None:
         """Gossip a transfer, and before it what it builds on."""
         if self._held.get(held.wid) is not held:
             return
@@ -476,7 +461,7 @@ class StemRouter:
             is_recent = newest_ms - found.added_ms <= AGAIN_MS
             if raw is None or not is_recent or found.wid in self._held:
                 continue
-            held = _Held(found.wid, raw, None)
+            held = HeldTransfer(found.wid, raw, None)
             held.is_in = True
             self._held[held.wid] = held
             self._nursery.start_soon(self._wait_for_gossip, held, name="relay.stem")

@@ -23,7 +23,8 @@ T = TypeVar("T")
 class Arrivals(Generic[T]):
     """Who waits: `T` is what waits for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = ARRIVALS_WAITING_MAX) -> None:
+        self.most = most
         self._lines: OrderedDict[str, deque[tuple[str, T]]] = OrderedDict()
         """Hosts and what waits, by network; the network that had a turn longest ago first."""
         self._of_host: Counter[str] = Counter()
@@ -40,7 +41,7 @@ class Arrivals(Generic[T]):
         self._lines.setdefault(network_group(ip), deque()).append((host, arrival))
         self._of_host[host] += 1
         self._count += 1
-        if self._count <= ARRIVALS_WAITING_MAX:
+        if self._count <= self.most:
             return None
         return self._take(max(self._lines, key=lambda network: len(self._lines[network])))
 

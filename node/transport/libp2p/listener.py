@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import math
 import os
+import resource
 import socket
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -19,7 +20,11 @@ from unchained.node.base.ports import AUTO_PORTS_TRIED, with_port
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import BadAddressError, CannotListenError, PeerId
-from unchained.node.transport.libp2p.arrivals import Arrivals
+from unchained.node.transport.libp2p.arrivals import (
+    ARRIVALS_WAITING_MAX,
+    ARRIVALS_WAITING_PER_IP_MAX,
+    Arrivals,
+)
 
 BACKLOG_CONNECTIONS: Final = 4_096
 """Connections that wait in the kernel, first come first served: as many as most systems allow."""
@@ -30,6 +35,9 @@ ACCEPTED_AT_ONCE: Final = 64
 ARRIVALS_BURST: Final = 64
 ARRIVALS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: of networks in turn."""
+ARRIVALS_SHARE: Final = 1 / 16
+"""Of the files that the process may have open, at most so many are connections that wait for a
+listener. A node has three at most: of IPv4, of IPv6 and of its onion service."""
 RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 
@@ -185,7 +193,7 @@ class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
         self._socket = listening
         self._doorkeeper = doorkeeper
         self._ip = ip
-        self._arrivals = Arrivals[tuple[str, socket.socket]]()
+        self._arrivals = Arrivals[tuple[str, socket.socket]](_arrivals_waiting())
         now = trio.current_time()
         self._accepted = TokenBucket(ACCEPTED_AT_ONCE, ACCEPTED_PER_S, now)
         self._pace = TokenBucket(ARRIVALS_BURST, ARRIVALS_PER_S, now)
@@ -248,6 +256,13 @@ class ThrottledListener(trio.abc.Listener[trio.SocketStream]):
         self._socket.close()
         while len(self._arrivals):
             self._arrivals.next()[1].close()
+
+
+def _arrivals_waiting() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return ARRIVALS_WAITING_MAX
+    return max(ARRIVALS_WAITING_PER_IP_MAX, min(ARRIVALS_WAITING_MAX, int(files * ARRIVALS_SHARE)))
 
 
 def dial_problem(error: OSError) -> str:

@@ -23,6 +23,7 @@ from unchained.node.peers.penalty import Penalty
 from unchained.node.primitives.transfer import wid_of
 from unchained.node.primitives.types import CoinId, Txid, Wid
 from unchained.node.relay import stem
+from unchained.node.relay.held_transfer import HeldTransfer
 from unchained.node.relay.message_price import DECODING_PRICE_MS_PER_KIB, message_price_ms
 from unchained.node.relay.stem import (
     EMBARGO_MIN_S,
@@ -424,6 +425,21 @@ async def test_what_others_hand_in_does_not_keep_what_is_made_here(bench: Bench)
 
 
 @pytest.mark.usefixtures("_never_fluffs")
+async def test_what_has_become_public_waits_for_no_turn(bench: Bench) -> None:
+    bench.peers.exchanges.rate = AskRate(1, WAITING_MAX / TURN_WAIT_MAX_S)
+    await bench.serve("caller", b"first")
+    for number in range(WAITING_MAX):
+        await bench.serve("caller", b"%d" % number)
+        bench.stem.note_public(wid_of(b"%d" % number))
+    await bench.make(b"own")
+    bench.stem.note_public(wid_of(b"own"))
+    await bench.serve("another", b"last")
+    await trio.sleep(TURN_WAIT_MAX_S)
+    assert [raw for _, raw in bench.asked] == [b"first", b"last"]
+    assert bench.published == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
 async def test_what_is_made_here_beyond_the_rate_goes_to_other_outbound_peers(
     bench: Bench,
 ) -> None:
@@ -712,5 +728,5 @@ async def test_what_is_public_keeps_nothing_that_it_builds_on(bench: Bench) -> N
             bench.stem.note_public(wid_of(link))
     await trio.testing.wait_all_tasks_blocked()
     gc.collect()
-    kept = [it for it in gc.get_objects() if isinstance(it, stem._Held)]
+    kept = [it for it in gc.get_objects() if isinstance(it, HeldTransfer)]
     assert len(kept) <= 2

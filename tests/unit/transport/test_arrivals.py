@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -29,6 +30,11 @@ from unchained.node.transport.libp2p.listener import (
 
 FLOOD = 600
 HONEST = "127.9.0.1"
+
+
+@pytest.fixture(autouse=True)
+def _many_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4_096, 4_096))
 
 
 def test_networks_take_turns() -> None:
@@ -135,6 +141,20 @@ async def test_who_finds_no_place_or_is_not_let_in_is_closed_at_once() -> None:
 async def _take(listener: ThrottledListener, many: int) -> None:
     for _ in range(many):
         await (await listener.accept()).aclose()
+
+
+@pytest.mark.parametrize(
+    ("files", "most"),
+    [(64, 8), (1_024, 64), (4_096, 256), (1 << 20, 256), (resource.RLIM_INFINITY, 256)],
+)
+@pytest.mark.real_time
+async def test_those_who_wait_take_few_of_the_files_that_there_are(
+    monkeypatch: pytest.MonkeyPatch, files: int, most: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    _, listener = await opened(Door())
+    assert listener._arrivals.most == most
+    await listener.aclose()
 
 
 @pytest.mark.real_time
