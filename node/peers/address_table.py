@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, TypeVar
 
 import msgspec
@@ -170,11 +170,13 @@ class AddressTable:
 
         So who has filled a few buckets to the brim is not met more often than others.
         """
-        buckets = [list(places.values()) for places in self._buckets.values()]
+        # A bucket is listed once it is come to: of a full table few are, as a rule.
+        buckets: list[Collection[BookEntry]] = [it.values() for it in self._buckets.values()]
         while buckets:
-            left = []
+            left: list[Collection[BookEntry]] = []
             while buckets:
-                bucket = _pop_random(buckets, rng)
+                places = _pop_random(buckets, rng)
+                bucket = list(places)
                 yield _pop_random(bucket, rng)
                 if bucket:
                     left.append(bucket)

@@ -89,6 +89,8 @@ class Switchboard:
         self._observers: list[Observer] = []
         self._gate: Gate = open_gate
         self._nursery: trio.Nursery | None = None
+        self._somebody = trio.Event()
+        """Set while anybody is connected."""
 
     def observe(self, observer: Observer) -> None:
         """Call `observer` with every later event."""
@@ -158,6 +160,7 @@ class Switchboard:
     def connected(self, info: PeerInfo) -> None:
         """Show a peer, and begin to gossip with it."""
         self.peers[info.peer] = info
+        self._somebody.set()
         self.notify(PeerConnected(info))
         self.router.peer_up(info.peer, outbound=info.direction is Direction.OUTBOUND)
 
@@ -174,6 +177,8 @@ class Switchboard:
     def disconnected(self, event: PeerDisconnected) -> None:
         """Forget a peer that was shown."""
         del self.peers[event.info.peer]
+        if not self.peers:
+            self._somebody = trio.Event()
         self.router.peer_down(event.info.peer)
         self.notify(event)
 
@@ -214,6 +219,9 @@ class Switchboard:
     async def _beat(self) -> None:
         due = trio.current_time()
         while True:
+            # Alone, there is nothing to repair, to tell, or to expect.
+            if not self.peers:
+                await self._somebody.wait()
             due = max(due + HEARTBEAT_S, trio.current_time())
             await trio.sleep_until(due)
             self.router.heartbeat(trio.current_time())

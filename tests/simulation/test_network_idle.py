@@ -39,3 +39,17 @@ async def test_an_idle_node_with_four_peers_wakes_seldom() -> None:
         for kind, most in STEPS_PER_MINUTE_MAX.items():
             steps = sum(count for name, count in counter.steps.items() if kind in name)
             assert 0 < steps / NODES / MINUTES <= most, kind
+
+
+async def test_a_node_without_peers_does_not_wake_for_gossip() -> None:
+    async with simulate(78) as net:
+        (alone,) = await net.grow(1)
+        await trio.sleep(EPOCH_S)
+        counter = StepCounter()
+        trio.lowlevel.add_instrument(counter)
+        await trio.sleep(60)
+        trio.lowlevel.remove_instrument(counter)
+        assert not [name for name in counter.steps if "Switchboard._beat" in name]
+        (other,) = await net.grow(1)
+        await net.mingle([alone, other], 1)
+        await net.until(lambda: alone.height == other.height > 0, "a chain of both", 200)

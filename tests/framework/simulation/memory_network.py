@@ -81,6 +81,8 @@ class MemoryNetwork:
         """How a link behaves of which nothing else is said."""
         self._models: dict[frozenset[PeerId], LinkModel] = {}
         self._listening: dict[tuple[str, int], MemoryTransport] = {}
+        self._inhabited: set[str] = set()
+        """Where somebody has listened: from elsewhere comes no answer, not even a refusal."""
         self.names: dict[str, str] = {}
         self.replayed = 0
         """Gossip that has come once more."""
@@ -181,6 +183,7 @@ class MemoryNetwork:
         if place in self._listening:
             raise ValueError(f"{transport.ip} is taken")
         self._listening[place] = transport
+        self._inhabited.add(transport.ip)
 
     def _leave(self, transport: MemoryTransport) -> None:
         self._listening.pop((transport.ip, PORT), None)
@@ -188,6 +191,11 @@ class MemoryNetwork:
     def _find(self, address: Address) -> MemoryTransport | None:
         host = self.names.get(address.host, "") if address.is_name else address.host
         return self._listening.get((host, address.port))
+
+    async def _answered(self, address: Address) -> None:
+        """Wait for ever where nobody has listened: a packet to nowhere is not told of."""
+        if not address.is_name and address.host not in self._inhabited:
+            await trio.sleep_forever()
 
     async def _reachable(self, one: PeerId, other: PeerId) -> None:
         while self._are_apart(one, other):
@@ -417,6 +425,7 @@ class MemoryTransport:
         parsed = Address.parse(address)
         try:
             with trio.fail_after(timeout):
+                await self._network._answered(parsed)
                 target = self._network._find(parsed)
                 if target is not None:
                     await self._network._reachable(self.id, target.id)
@@ -538,6 +547,7 @@ class MemoryTransport:
 
     async def _dial(self, address: Address, peer: PeerId) -> None:
         text = str(address)
+        await self._network._answered(address)
         target = self._network._find(address)
         model = self._network.link(self.id, peer)
         if target is not None:

@@ -445,7 +445,8 @@ def simulate_schedule(
                 structlog.reset_defaults()
 
         try:
-            run_virtual(main, seed=seed, clock=virtual_clock())
+            with virtual_clock() as clock:
+                run_virtual(main, seed=seed, clock=clock)
         except Exception as error:  # noqa: BLE001 - told in the outcome
             failure = error
         assert simulation is not None

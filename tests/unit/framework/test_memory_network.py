@@ -99,8 +99,10 @@ async def test_dial_errors_are_named() -> None:
             await connect("/ip4/10.0.0.1/tcp/9000")
         with pytest.raises(DialRefusedError, match="ourselves"):
             await connect(one.transport.address)
-        with pytest.raises(DialUnreachableError):
+        with pytest.raises(DialTimeoutError):
             await connect(f"/ip4/10.0.9.9/tcp/9000/p2p/{memory_peer_id('nobody')}")
+        with pytest.raises(DialUnreachableError):
+            await connect(f"/ip4/10.0.0.1/tcp/9001/p2p/{memory_peer_id('nobody')}")
         with pytest.raises(DialUnreachableError):
             await connect(f"/dns4/nowhere.example/tcp/9000/p2p/{other.id}")
         with pytest.raises(DialWrongPeerError):
@@ -115,7 +117,7 @@ async def test_dial_errors_are_named() -> None:
         one.transport.set_gate(lambda ip, peer, direction: False)
         with pytest.raises(DialRefusedError, match="gate"):
             await connect(other.transport.address)
-        assert one.transport.statistics().dials_failed == 5
+        assert one.transport.statistics().dials_failed == 6
         assert one.transport.peers() == other.transport.peers() == ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,7 @@ from tests.framework.simulation.sightings import FAULTS, Sightings
 from tests.framework.simulation.simulation import Simulation, simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
 from tests.framework.simulation.small_queues import LIMITS, SmallQueues
-from tests.framework.simulation.virtual_clock import virtual_clock
+from tests.framework.simulation.virtual_clock import STALE_MAX, virtual_clock
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
 
@@ -183,8 +184,43 @@ def test_virtual_time_is_at_the_next_deadline_when_no_task_can_run() -> None:
                 await trio.sleep_forever()
         assert trio.current_time() == 7.0
 
-    run_virtual(main, clock=virtual_clock())
+    with virtual_clock() as clock:
+        run_virtual(main, clock=clock)
     assert seen == [("a", 2.0), ("b", 3.0), ("a", 4.0), ("b", 6.0)]
+
+
+def test_who_sleeps_in_virtual_time_can_be_cancelled_and_wakes_in_order() -> None:
+    seen: list[str] = []
+
+    async def sleeper(name: str, until_s: float) -> None:
+        await trio.sleep_until(until_s)
+        seen.append(name)
+
+    async def main() -> None:
+        with pytest.raises(ValueError, match="-1"):
+            await trio.sleep(-1)
+        await trio.sleep_until(-5.0)
+        assert trio.current_time() == 0.0
+        for _ in range(3 * STALE_MAX):
+            with trio.move_on_after(0.001) as scope:
+                await trio.sleep(1000)
+            assert scope.cancelled_caught
+        begun = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleeper, "later", begun + 3)
+            nursery.start_soon(sleeper, "sooner", begun + 2)
+            with trio.move_on_at(begun + 2.5):
+                await trio.sleep_forever()
+            assert seen == ["sooner"]
+        assert trio.current_time() == begun + 3
+        with trio.move_on_after(1):
+            await trio.sleep(math.inf)
+
+    before = trio.sleep
+    with virtual_clock() as clock:
+        run_virtual(main, clock=clock)
+    assert seen == ["sooner", "later"]
+    assert trio.sleep is before
 
 
 async def test_a_clock_can_be_set_and_can_drift_and_be_corrected() -> None:
