@@ -326,7 +326,7 @@ def work() -> str:
             "a protocol that is proposed on it": pace.WORK_PER_PROPOSAL,
             "an answer to `identify`": pace.WORK_PER_IDENTIFY,
             "an answer to a ping": pace.WORK_PER_PING,
-            "a request that finds no place": pace.WORK_PER_REFUSAL,
+            "a request that finds no place": pace.PRICE_OF_REFUSAL,
         },
     )
     return (

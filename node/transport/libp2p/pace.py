@@ -61,9 +61,11 @@ WORK_PER_IDENTIFY: Final = 16 << 10
 """Units of saying who we are: it takes a message of its own."""
 WORK_PER_PING: Final = 8 << 10
 """Units of a ping that is sent back."""
-WORK_PER_REFUSAL: Final = 128 << 10
-"""Units of a request that finds no place. It makes less work, but whoever goes on asking all the
-same shall have less than those who take what they asked for."""
+WORK_PER_REFUSAL: Final = 24 << 10
+"""Units of a request that finds no place: it is said, and what it asks for may be long."""
+PRICE_OF_REFUSAL: Final = 256 << 10
+"""Units for which its peer waits, more than were done: whoever goes on asking all the same shall
+have less than those who take what they asked for."""
 
 
 def work_of(rpc: Rpc, size: int) -> int:
@@ -161,13 +163,15 @@ class Pace:
         self._had = 0.0 if pool is None else pool.line_at(trio.current_time()) - GREETING_WORK
         self._untaken = 0
 
-    async def spend(self, units: int) -> None:
-        """Note units of work that are done; wait until there is room for more."""
+    async def spend(self, units: int, *, price: int = 0) -> None:
+        """Note units of work that are done; wait until there is room for more, as if it were
+        `price` units if those are more."""
         now = trio.current_time()
-        wait_s = self._bucket.spend(now, units)
+        price = max(price, units)
+        wait_s = self._bucket.spend(now, price)
         if self._pool is not None:
             self._pool.spend(now, units)
-        self._untaken += units
+        self._untaken += price
         if wait_s > 0:
             await trio.sleep(wait_s)
         elif self._untaken < WORK_AT_ONCE:

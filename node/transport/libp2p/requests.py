@@ -24,7 +24,7 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.transport.libp2p.budget import NodeBudget
 from unchained.node.transport.libp2p.connection import Connection
-from unchained.node.transport.libp2p.pace import WORK_PER_REFUSAL
+from unchained.node.transport.libp2p.pace import PRICE_OF_REFUSAL, WORK_PER_REFUSAL
 from unchained.node.transport.libp2p.streams import (
     CHUNK_BYTES,
     MuxedStream,
@@ -109,7 +109,7 @@ async def answer(
     if not budget.upload.is_busy:
         place = switchboard.enter(connection.info.peer, protocol)
         if place is None:
-            await connection.pace.spend(WORK_PER_REFUSAL)
+            await connection.pace.spend(WORK_PER_REFUSAL, price=PRICE_OF_REFUSAL)
     if place is None:
         with trio.move_on_after(REQUEST_READ_S):
             await _reply(stream, ResponseStatus.REFUSED, b"")

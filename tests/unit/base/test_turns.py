@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from unchained.node.base.turns import Turns
+from unchained.node.base.turns import REMEMBERED_MAX, Turns
 
 
 async def test_askers_take_turns_whatever_each_asks_for() -> None:
@@ -33,6 +35,78 @@ async def test_askers_take_turns_whatever_each_asks_for() -> None:
         for _ in range(18):
             gate.release()
     assert order.count("greedy") == 20
+
+
+async def test_who_asks_for_little_does_not_wait_for_all_who_ask_for_much() -> None:
+    turns = Turns(1)
+    waited: list[float] = []
+
+    async def ask(asker: str, seconds: float) -> None:
+        async with turns.turn(asker):
+            await trio.sleep(seconds)
+
+    async def greedy(asker: str) -> None:
+        while True:
+            await ask(asker, 1.0)
+
+    async with trio.open_nursery() as nursery:
+        for number in range(20):
+            nursery.start_soon(greedy, f"greedy {number}")
+        await trio.sleep(60)
+        for _ in range(30):
+            await trio.sleep(1.7)
+            began = trio.current_time()
+            await ask("modest", 0.01)
+            waited.append(trio.current_time() - began)
+        nursery.cancel_scope.cancel()
+    # The turn that is under way ends first, and at most one of who waits for his part.
+    assert max(waited) <= 2.1
+
+
+async def test_newcomers_without_end_keep_nobody_out_who_had_a_turn() -> None:
+    turns = Turns(1)
+    had = 0
+
+    async def come(asker: str) -> None:
+        async with turns.turn(asker):
+            await trio.sleep(1.0)
+
+    async def stay() -> None:
+        nonlocal had
+        while True:
+            await come("who stays")
+            had += 1
+
+    async def come_anew(place: int) -> None:
+        for number in count():
+            await come(f"newcomer {place} {number}")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stay)
+        for place in range(5):
+            nursery.start_soon(come_anew, place)
+        await trio.sleep(2_000)
+        assert had >= 2_000 / 12
+        assert len(turns._held_s) <= 2 * REMEMBERED_MAX
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_nobody_else_asked_for_is_held_against_nobody() -> None:
+    turns = Turns(1)
+    order: list[str] = []
+
+    async def ask(asker: str) -> None:
+        async with turns.turn(asker):
+            order.append(asker)
+            await trio.sleep(1.0)
+
+    for _ in range(50):
+        await ask("early")
+    async with trio.open_nursery() as nursery, turns.turn("somebody"):
+        for asker in ("early", "late") * 3:
+            nursery.start_soon(ask, asker)
+        await wait_all_tasks_blocked()
+    assert sorted(order[50:52]) == sorted(order[52:54]) == ["early", "late"]
 
 
 async def test_who_gives_up_keeps_no_place() -> None:

@@ -202,7 +202,7 @@ def test_the_limits_in_docs_network_are_those_of_the_code() -> None:
         f"a stream that it opens {pace.WORK_PER_STREAM // kib} KiB, each protocol proposed on it "
         f"{pace.WORK_PER_PROPOSAL // kib} KiB, an answer to `identify` "
         f"{pace.WORK_PER_IDENTIFY // kib} KiB, to a ping {pace.WORK_PER_PING // kib} KiB, a "
-        f"request that finds no place {pace.WORK_PER_REFUSAL // kib} KiB",
+        f"request that finds no place {pace.PRICE_OF_REFUSAL // kib} KiB",
         f"{pace.INBOUND_WORK_PER_S // mib} MiB per second ({pace.INBOUND_WORK_BURST // kib} KiB at "
         "once) for all together",
         f"{owed / kib:.0f} KiB per second to each of {places}",

@@ -16,8 +16,11 @@ from unchained.node.transport.libp2p.pace import (
     OWED_MAX,
     PEER_WORK_BURST,
     PEER_WORK_PER_S,
+    PRICE_OF_REFUSAL,
     WORK_AT_ONCE,
+    WORK_PER_REFUSAL,
     WORK_PER_RPC,
+    WORK_PER_STREAM,
     Pace,
     WorkPool,
     work_of,
@@ -83,6 +86,27 @@ async def test_many_have_no_more_done_together_than_a_few() -> None:
     )
     fewest, most = min(counts)[0], max(counts)[0]
     assert most - fewest <= 1
+
+
+async def test_what_some_pay_beyond_their_work_is_left_to_others() -> None:
+    async with a_pool() as pool, trio.open_nursery() as nursery:
+
+        async def ask_in_vain() -> None:
+            pace = Pace(pool)
+            while True:
+                await pace.spend(WORK_PER_STREAM + WORK_PER_REFUSAL, price=PRICE_OF_REFUSAL)
+
+        for _ in range(40):
+            nursery.start_soon(ask_in_vain)
+        await trio.sleep(10)
+        pace = Pace(pool)
+        began = trio.current_time()
+        # Three times what each would have if all had as much.
+        for _ in range(200):
+            await pace.spend(INBOUND_WORK_PER_S * 3 // 41 // 20)
+            await trio.sleep(1 / 20)
+        assert trio.current_time() - began < 10 * 1.2
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_asks_for_less_than_its_part_does_not_wait() -> None:

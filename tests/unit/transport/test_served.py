@@ -14,7 +14,7 @@ import trio.testing
 from unchained.node.transport.contract import PeerId, ServeLimits
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.budget import NodeBudget
-from unchained.node.transport.libp2p.pace import PEER_WORK_BURST, WORK_PER_REFUSAL, Pace
+from unchained.node.transport.libp2p.pace import PEER_WORK_BURST, PRICE_OF_REFUSAL, Pace
 from unchained.node.transport.libp2p.requests import REQUEST_READ_S, answer
 from unchained.node.transport.libp2p.unsent_answers import (
     UNSENT_ANSWER_BYTES_MAX,
@@ -207,7 +207,7 @@ async def test_who_goes_on_asking_without_a_place_waits() -> None:
     )
     given: tuple[Any, ...] = (full, connection, "headers", stream)
     began = trio.current_time()
-    for _ in range(PEER_WORK_BURST // WORK_PER_REFUSAL):
+    for _ in range(PEER_WORK_BURST // PRICE_OF_REFUSAL):
         await answer(*given)
     assert trio.current_time() == began
     await answer(*given)
