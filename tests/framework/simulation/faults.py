@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Parameters = dict[str, Any]
 Note = Callable[[], None]
 
+START_STEPS: Final = 24
+"""Checkpoints that a node's start takes, about."""
+
 SERVICES: Final = (
     "miner", "epochs", "harvest", "network", "wallets", "chain", "network.transport",
     "network.peers", "network.relay", "network.stem", "network.sync",
@@ -221,6 +224,37 @@ class PowerCut(Crash):
     silently = True
 
 
+class CrashAtStart:
+    """A node's process is killed, and so are those that are started next, each at any checkpoint of
+    its start."""
+
+    silently = False
+
+    def draw(self, rng: random.Random, scenario: Scenario) -> Parameters:
+        steps = [rng.randint(0, START_STEPS) for _ in range(rng.randint(1, 3))]
+        return {
+            "node": _anyone(rng, scenario),
+            "steps": steps,
+            "down_ms": _some_ms(rng, scenario, 0.02, 1),
+        }
+
+    async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
+        node = simulation.nodes[drawn["node"]]
+        node.crash(0.0, power_cut=self.silently)
+        for steps in drawn["steps"]:
+            await node.begun.wait()
+            for _ in range(steps):
+                await trio.lowlevel.checkpoint()
+            if node.is_starting and node.crash(drawn["down_ms"] / 1000, power_cut=self.silently):
+                note()
+
+
+class PowerCutAtStart(CrashAtStart):
+    """A node's machine goes off, and again while the node starts."""
+
+    silently = True
+
+
 class CrashAtWrite:
     """A node's process is killed while it writes: before a batch is there, or after."""
 
@@ -404,6 +438,8 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "crash at a write": CrashAtWrite(),
     "power cut": PowerCut(),
     "power cut at a write": PowerCutAtWrite(),
+    "crash at a start": CrashAtStart(),
+    "power cut at a start": PowerCutAtStart(),
     "disk full": DiskFull(),
     "write fails": WriteFails(),
     "slow disk": SlowDisk(),

@@ -28,8 +28,8 @@ WEATHER: Final = (
     "replayed messages",
 )  # fmt: skip
 DISKS: Final = (
-    "crash", "crash at a write", "power cut", "power cut at a write", "disk full", "write fails",
-    "slow disk", "bit flip", "unreadable file",
+    "crash", "crash at a write", "power cut", "power cut at a write", "crash at a start",
+    "power cut at a start", "disk full", "write fails", "slow disk", "bit flip", "unreadable file",
 )  # fmt: skip
 PROCESSES: Final = ("service cancelled", "clock step", "clock drift", "small queues")
 EVERYTHING: Final = (*WEATHER, *DISKS, *PROCESSES)
@@ -79,7 +79,7 @@ SCENARIOS: Final = {
         Scenario(name="storm", hostile_chance=0.1),
         Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
         Scenario(name="disks", faults=DISKS),
-        Scenario(name="wallets", faults=("crash", "isolation", "service cancelled"), nodes=4,
+        Scenario(name="wallets", faults=("crash", "crash at a start", "isolation", "service cancelled"), nodes=4,
                  wallets=4, payments_per_epoch=1.0),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
                  payments_per_epoch=0.1, longest_partition=100, hostile_chance=0.1),

@@ -9,7 +9,8 @@ FAULTS = frozenset(
     {
         "partition", "one-way partition", "isolation", "flapping link", "clogged link", "slow link",
         "replayed messages",
-        "crash", "crash at a write", "power cut", "power cut at a write", "service cancelled",
+        "crash", "crash at a write", "power cut", "power cut at a write", "crash at a start",
+        "power cut at a start", "service cancelled",
         "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
         "unreadable file", "clock step", "clock drift", "small queues",
         "balancing node", "equivocating node", "flooding node", "forging node", "replaying node",

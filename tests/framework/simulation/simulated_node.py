@@ -154,6 +154,10 @@ class SimulatedNode(SimNode):
         self.clock = SkewedClock(simulation.net.start_ms)
         self.randomness = SeededRandomness(f"{simulation.seed} {self.name}")
         self.is_up = False
+        self.is_starting = False
+        """Whether it has begun to start, and is not up yet."""
+        self.begun = trio.Event()
+        """Set when its next life begins."""
         self.started_at = 0.0
         """When its life began, s of virtual time."""
         self.went_up = trio.Event()
@@ -168,6 +172,8 @@ class SimulatedNode(SimNode):
         self.wallets = None
         self.supervisor: Supervisor | None = None
         self._life: trio.CancelScope | None = None
+        self._has_transport = False
+        """Whether this life has come so far."""
         self.wallet_disk = None if home is None else WalletDisk(home)
         self._expected: list[StoreError] = []
         self._cancelled: Counter[str] = Counter()
@@ -217,13 +223,15 @@ class SimulatedNode(SimNode):
     # What befalls it
 
     def crash(self, down_s: float, *, power_cut: bool) -> bool:
-        """Be gone at once, for so many seconds; return whether it was there."""
-        if not self.is_up or self._store is None or self._life is None:
+        """Be gone at once, for so many seconds; return whether it was there, or was starting."""
+        is_there = self.is_up or self.is_starting
+        if not is_there or self._store is None or self._life is None:
             return False
-        self.is_up = False
+        self.is_up = self.is_starting = False
         self._down_s = down_s
         self._store.is_dead = True
-        self.transport.vanish(silently=power_cut)
+        if self._has_transport:
+            self.transport.vanish(silently=power_cut)
         self._life.cancel()
         self.simulation.log.note(self.name, "crashed", power_cut=power_cut)
         if self.disk_under.give_up_compaction():
@@ -304,13 +312,17 @@ class SimulatedNode(SimNode):
                 self.simulation.sightings.note("node stopped by its store")
                 self.simulation.log.note(self.name, "failed", why=type(error).__name__)
             finally:
-                self.is_up = False
+                self.is_up = self.is_starting = False
             with trio.move_on_after(self._down_s):
                 await self._hurry.wait()
 
     async def _live(self) -> None:
         self.starts += 1
         self.started_at = trio.current_time()
+        self._has_transport = False
+        self.is_starting = True
+        begun, self.begun = self.begun, trio.Event()
+        begun.set()
         self._expected.clear()
         self._cancelled.clear()
         self._explained.clear()
@@ -360,6 +372,7 @@ class SimulatedNode(SimNode):
         )
         self._require_kept(self.acknowledged.differs(self.chain._writer._core))
         self.transport = MemoryTransport(self.net.weather, self.name, self.ip, log)
+        self._has_transport = True
         self.network = PartedNetwork(
             self._interruptible,
             self.chain,
@@ -396,7 +409,7 @@ class SimulatedNode(SimNode):
         async with trio.open_nursery() as nursery:
             await nursery.start(self.supervisor.run)
             if self._store is store and not store.is_dead:
-                self.is_up = True
+                self.is_up, self.is_starting = True, False
                 self.went_up.set()
                 self.simulation.log.note(self.name, "up", height=self.height)
                 self._check_sent()
