@@ -79,8 +79,8 @@ SCENARIOS: Final = {
         Scenario(name="storm", hostile_chance=0.1),
         Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
         Scenario(name="disks", faults=DISKS),
-        Scenario(name="wallets", faults=("crash", "crash at a start", "isolation", "service cancelled"), nodes=4,
-                 wallets=4, payments_per_epoch=1.0),
+        Scenario(name="wallets", nodes=4, wallets=4, payments_per_epoch=1.0,
+                 faults=("crash", "crash at a start", "isolation", "service cancelled")),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
                  payments_per_epoch=0.1, longest_partition=100, hostile_chance=0.1),
         # The model takes how deep the tree reaches from the node.
