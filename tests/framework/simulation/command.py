@@ -25,6 +25,8 @@ NIGHTLY: Final = (
     "storm", "weather", "disks", "wallets", "deep", "shallow", "hostile", "siege", "main",
 )  # fmt: skip
 """Scenarios that are run in turn where none is named."""
+LONG: Final = "crowd"
+"""One more of a night: it takes minutes."""
 KEPT: Final = Path(".ci/simulation")
 """Where recordings of failures are put."""
 SHRINK_TRIES: Final = 60
@@ -121,7 +123,7 @@ def tell_failure(outcome: Outcome, path: Path) -> str:
 
 def wanted(arguments: argparse.Namespace) -> Iterator[tuple[Scenario, int]]:
     """Yield what is to be run."""
-    names = arguments.scenario or NIGHTLY
+    names = arguments.scenario or ((*NIGHTLY, LONG) if arguments.hours else NIGHTLY)
     ends_at = None if arguments.hours is None else time.monotonic() + 3600 * arguments.hours
     turn = 0
     while True:

@@ -23,6 +23,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
+from tests.framework.simulation.virtual_clock import Nap
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import (
     DialRefusedError,
@@ -95,7 +96,7 @@ class MemoryNetwork:
         self._wires: dict[_Wire, None] = {}
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._sequence = 0
-        self._wake = trio.Event()
+        self._nap = Nap()
         self._healed = trio.Event()
 
     def set_link(self, one: PeerId, other: PeerId, model: LinkModel) -> None:
@@ -150,9 +151,7 @@ class MemoryNetwork:
         """Carry frames until cancelled."""
         task_status.started()
         while True:
-            self._wake = trio.Event()
-            with trio.move_on_at(self._due[0][0] if self._due else math.inf):
-                await self._wake.wait()
+            await self._nap.until(self._due[0][0] if self._due else math.inf)
             now = trio.current_time()
             while self._due and self._due[0][0] <= now:
                 heapq.heappop(self._due)[2]()
@@ -162,7 +161,7 @@ class MemoryNetwork:
         self._sequence += 1
         heapq.heappush(self._due, (when, self._sequence, action))
         if self._due[0][1] == self._sequence:
-            self._wake.set()
+            self._nap.end()
 
     def replay(self, end: _End, rpc: Rpc) -> None:
         """Let an RPC come to the other side once more, later, if they are still connected."""

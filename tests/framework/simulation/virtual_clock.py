@@ -64,15 +64,24 @@ class _Sleepers:
             if task is not None:
                 trio.lowlevel.reschedule(task)
 
-    async def sleep_until(self, deadline: float) -> None:
-        if deadline == math.inf:
-            await trio.sleep_forever()
+    def number(self) -> int:
+        """Return the number of the next who lies down."""
+        return next(self._numbers)
+
+    def wake_one(self, number: int) -> None:
+        """Wake somebody before his time, if he sleeps."""
+        task = self._tasks.pop(number, None)
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def sleep_until(self, deadline: float, number: int | None = None) -> None:
         if deadline <= trio.current_time():
             await trio.lowlevel.checkpoint()
             return
-        number = next(self._numbers)
+        number = self.number() if number is None else number
         self._tasks[number] = trio.lowlevel.current_task()
-        heappush(self._heap, (deadline, number))
+        if deadline != math.inf:
+            heappush(self._heap, (deadline, number))
 
         def cut_short(_: object) -> trio.lowlevel.Abort:
             del self._tasks[number]
@@ -87,6 +96,36 @@ class _Sleepers:
         if not seconds >= 0:
             raise ValueError(f"expected seconds to sleep, not {seconds}")
         await self.sleep_until(trio.current_time() + seconds)
+
+
+_current: _Sleepers | None = None
+"""Those of the virtual clock of the moment."""
+
+
+class Nap:
+    """A sleep that somebody may end before its time; one sleeps at a time. Under any clock."""
+
+    def __init__(self) -> None:
+        self._sleepers = _current
+        self._number = -1
+        self._ended = trio.Event()
+
+    async def until(self, deadline: float) -> None:
+        """Sleep until a time of Trio's clock, or until `end` is called."""
+        if self._sleepers is not None:
+            self._number = self._sleepers.number()
+            await self._sleepers.sleep_until(deadline, self._number)
+            return
+        self._ended = trio.Event()
+        with trio.move_on_at(deadline):
+            await self._ended.wait()
+
+    def end(self) -> None:
+        """Wake who sleeps, if anybody does."""
+        if self._sleepers is not None:
+            self._sleepers.wake_one(self._number)
+        else:
+            self._ended.set()
 
 
 @contextmanager
@@ -120,5 +159,9 @@ def virtual_clock() -> Iterator[trio.testing.MockClock]:
 
     clock.current_time = current_time  # type: ignore[method-assign]
     clock.deadline_to_sleep_time = deadline_to_sleep_time  # type: ignore[method-assign]
-    with patch("trio.sleep", sleepers.sleep), patch("trio.sleep_until", sleepers.sleep_until):
+    with (
+        patch("trio.sleep", sleepers.sleep),
+        patch("trio.sleep_until", sleepers.sleep_until),
+        patch(f"{__name__}._current", sleepers),
+    ):
         yield clock

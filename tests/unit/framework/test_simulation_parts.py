@@ -34,7 +34,7 @@ from tests.framework.simulation.sightings import FAULTS, Sightings
 from tests.framework.simulation.simulation import Simulation, simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
 from tests.framework.simulation.small_queues import LIMITS, SmallQueues
-from tests.framework.simulation.virtual_clock import STALE_MAX, virtual_clock
+from tests.framework.simulation.virtual_clock import STALE_MAX, Nap, virtual_clock
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
 
@@ -221,6 +221,35 @@ def test_who_sleeps_in_virtual_time_can_be_cancelled_and_wakes_in_order() -> Non
         run_virtual(main, clock=clock)
     assert seen == ["sooner", "later"]
     assert trio.sleep is before
+
+
+@pytest.mark.parametrize("is_virtual", [True, False])
+def test_a_nap_ends_at_its_time_or_before(is_virtual: bool) -> None:
+    seen: list[float] = []
+
+    async def main() -> None:
+        nap = Nap()
+
+        async def sleeper() -> None:
+            for deadline in (2.0, 9.0, math.inf, 20.0):
+                await nap.until(deadline)
+                seen.append(trio.current_time())
+
+        nap.end()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(sleeper)
+            for seconds in (5, 1):
+                await trio.sleep(seconds)
+                nap.end()
+            await trio.sleep(1)
+            nursery.cancel_scope.cancel()
+
+    if is_virtual:
+        with virtual_clock() as clock:
+            run_virtual(main, clock=clock)
+    else:
+        run_virtual(main)
+    assert seen == [2.0, 5.0, 6.0]
 
 
 async def test_a_clock_can_be_set_and_can_drift_and_be_corrected() -> None:
