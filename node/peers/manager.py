@@ -26,6 +26,7 @@ from unchained.node.peers.dialler import Dialler, PeerSettings
 from unchained.node.peers.eviction import Candidate, News, choose, choose_visitor
 from unchained.node.peers.exchanges import Exchanges
 from unchained.node.peers.link_exchange import LinkExchange
+from unchained.node.peers.peer_records import PeerRecords
 from unchained.node.peers.peer_statistics import PeerStatistics, PeerView
 from unchained.node.peers.penalty import Penalty
 from unchained.node.peers.reputation import VISITORS_MAX, Reputation
@@ -45,9 +46,8 @@ from unchained.node.transport.contract import (
 )
 from unchained.node.wire.errors import AnswerError, RefusedAnswerError
 from unchained.node.wire.messages import STATUS_EXCHANGE, Status
-from unchained.storage.kv import Batch, KeyValueStore
+from unchained.storage.kv import KeyValueStore
 
-SAVE_EVERY_S: Final = 60.0
 SILENT_POLLS: Final = 3
 """Status requests in a row without an answer after which a peer is dropped."""
 VISIT_S: Final = 20.0
@@ -134,20 +134,18 @@ class PeerManager:
             log=log,
             groups=settings.groups,
         )
+        self._records = PeerRecords(store, writer, self.book, bans)
         self.exchanges = Exchanges(transport, genesis_id, self.reputation)
         self.changed: Watch[int] = Watch(0)
         """Counts statuses learned and peers lost: wakes those who follow the peers."""
         self.dropped: Broadcast[PeerId] = Broadcast(DROPS_KEPT)
         """Peers that are disconnected because they are banned."""
         self._transport = transport
-        self._store = store
         self._genesis_id = genesis_id
         self._own_status = own_status
         self._clock = clock
         self._rng = rng
-        self._writer = writer
         self._log = log
-        self._to_save = trio.Event()
         self._peers: dict[PeerId, _Peer] = {}
         self._dialler = Dialler(
             transport,
@@ -297,12 +295,12 @@ class PeerManager:
                     nursery.start_soon(self._tend, peer, name="peers.tend")
                 nursery.start_soon(self._dialler.run, name="peers.dial")
                 nursery.start_soon(self._links.run, name="peers.exchange")
-                nursery.start_soon(self._keep_saved, name="peers.save")
+                nursery.start_soon(self._records.run, name="peers.save")
                 task_status.started()
         finally:
             self._nursery = None
             with trio.CancelScope(shield=True):
-                await self._save()
+                await self._records.save()
 
     def _gate(self, ip: str, peer: PeerId | None, direction: Direction, /) -> bool:
         return not self.strangers.has(peer) and self.reputation.gate(ip, peer, direction)
@@ -481,20 +479,6 @@ class PeerManager:
 
     # The store
 
-    async def _keep_saved(self) -> None:
-        while True:
-            with trio.move_on_after(SAVE_EVERY_S):
-                await self._to_save.wait()
-            self._to_save = trio.Event()
-            await self._save()
-
     def bans_changed(self) -> None:
         """Save the bans soon (`reputation.BanObserver`)."""
-        self._to_save.set()
-
-    async def _save(self) -> None:
-        batch = Batch()
-        self.book.pending(batch)
-        self.reputation.bans.pending(batch)
-        if len(batch):
-            await self._writer.run(lambda: self._store.write(batch, sync=False))
+        self._records.bans_changed()
