@@ -9,6 +9,8 @@ from typing import Final
 
 import trio
 
+USUAL_OF_TURNS: Final = 16
+"""Of how many of the last turns the usual length is, about."""
 REMEMBERED_MAX: Final = 256
 """Askers of whom it is remembered what they had, beyond those who wait."""
 
@@ -27,19 +29,23 @@ class Turns:
 
     All begin where the line is, which is at whoever had his turn last: so nobody saves up what he
     did not ask for, and nobody pays for what he was given while nobody else asked. It moves on by
-    what each of those who ask would have had of the time that is spent, so that no number of
-    newcomers keeps those out who had a turn before."""
+    what each of those who ask would have had of the time that is spent, and newcomers begin a turn
+    of the usual length behind it: so nobody gains by a new name for each turn."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, each_s: float | None = None) -> None:
+        """`each_s`: what a turn counts, where all are of a length; else the time that it takes."""
         self._free = places
+        self._each_s = each_s
         self._lanes: dict[str, _Lane] = {}
         self._line_s = 0.0
         self._held_s: dict[str, float] = {}
         """For how long each has held places, on the scale of the line."""
+        self._usual_s = each_s or 0.0
+        """How long turns last, about."""
 
     @asynccontextmanager
-    async def turn(self, asker: str) -> AsyncIterator[None]:
-        """Hold a place while the context lasts."""
+    async def turn(self, asker: str, weight: float = 1.0) -> AsyncIterator[None]:
+        """Hold a place while the context lasts. `weight`: how many askers this one counts for."""
         if self._free:
             self._free -= 1
             self._begin(self._had_s(asker))
@@ -49,7 +55,7 @@ class Turns:
         try:
             yield
         finally:
-            self._end(asker, had_s, trio.current_time() - began_s)
+            self._end(asker, had_s, trio.current_time() - began_s, weight)
             self._pass_on()
 
     @property
@@ -67,7 +73,7 @@ class Turns:
         return len(self._lanes)
 
     def _had_s(self, asker: str) -> float:
-        return max(self._line_s, self._held_s.get(asker, 0.0))
+        return max(self._line_s, self._held_s.get(asker, self._line_s + self._usual_s))
 
     def _begin(self, from_s: float) -> None:
         self._line_s = max(self._line_s, from_s)
@@ -75,9 +81,11 @@ class Turns:
             # Who is not ahead of the line begins there anyway.
             self._held_s = {it: held for it, held in self._held_s.items() if held > self._line_s}
 
-    def _end(self, asker: str, had_s: float, spent_s: float) -> None:
-        held_s = max(had_s, self._held_s.get(asker, 0.0)) + spent_s
+    def _end(self, asker: str, had_s: float, spent_s: float, weight: float) -> None:
+        spent_s = spent_s if self._each_s is None else self._each_s
+        held_s = max(had_s, self._held_s.get(asker, 0.0)) + spent_s / weight
         self._held_s[asker] = held_s
+        self._usual_s += (spent_s - self._usual_s) / USUAL_OF_TURNS
         if asker in self._lanes:
             self._lanes[asker].from_s = held_s
         self._line_s += spent_s / (1 + len(self._lanes))

@@ -153,7 +153,9 @@ class Verifier:
                 if not is_wanted(begin):
                     return
                 place = self.places.place(peer) if takes_places else nullcontext()
-                async with place, self._turns.turn(peer):
+                # What is no peer's is a chain's, and comes in batches: in one turn so many proofs.
+                weight = 1.0 if takes_places else float(self._proofs_at_once)
+                async with place, self._turns.turn(peer, weight):
                     if not is_wanted(begin):
                         return
                     done = await self._runner.run(verify, begin)

@@ -29,6 +29,10 @@ MAX_REPLACED: Final = 100
 CAPACITY: Final = 64 << 20
 """Bytes of encoded transfers in a mempool."""
 
+OUTPUTS_MAX: Final = 1 << 17
+"""Outputs of all that waits in a mempool: each takes some 350 bytes of memory, ten times what it
+takes encoded. Ordinary transfers that fill it have a fifth of that."""
+
 EXPIRY_MS: Final = 72 * 3_600_000
 """Milliseconds after which a transfer is dropped."""
 

@@ -1,12 +1,13 @@
 """The address that others see this node at: behind a NAT, nothing on the machine tells it.
 
-Each peer says at link's begin where it sees us (`identify`). One may lie, or be fooled; what two
-peers say that we chose, in different networks, is believed.
+Each peer says at link's begin where it sees us (`identify`). Some may lie, or be fooled; what two
+peers say that we chose, in different networks, is believed, unless more of the last ones say
+another thing.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
@@ -17,7 +18,9 @@ from unchained.node.transport.contract import Direction, Event, PeerIdentified
 
 WITNESSES: Final = 2
 """Networks of peers that must name the same address."""
-WITNESSES_KEPT: Final = 64
+WITNESSES_KEPT: Final = 8
+"""Networks whose last word counts: as many as there are outbound peers, so that where the address
+has changed the old one is soon outvoted."""
 
 
 class Announcer(Protocol):
@@ -51,6 +54,9 @@ class OuterAddress:
         self._said.move_to_end(group)
         if len(self._said) > WITNESSES_KEPT:
             self._said.popitem(last=False)
-        count = sum(said == seen_at for said in self._said.values())
-        if count >= WITNESSES and self._announcer.set_outer(seen_at):
+        # Of its family alone: who is seen at an IPv6 address is no witness against an IPv4 one.
+        of_family = Counter(it for it in self._said.values() if (":" in it) == (":" in seen_at))
+        most = max(of_family.values())
+        count = of_family[seen_at]
+        if count >= WITNESSES and count == most and self._announcer.set_outer(seen_at):
             self._log.info("net.outer_address", ip=seen_at)

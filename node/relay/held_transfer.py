@@ -35,6 +35,8 @@ class HeldTransfer:
         """Wait in here for a turn to hand it on: the scope is cancelled once that is in vain."""
         with trio.CancelScope() as scope:
             self._turns.add(scope)
+            if self.public.is_set():
+                scope.cancel()
             try:
                 yield scope
             finally:

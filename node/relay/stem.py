@@ -136,7 +136,7 @@ class StemRouter:
         self._fluffs = False
         self._nursery: trio.Nursery | None = None
         self._queue = StemQueue()
-        self._turns = StemTurns(WAITING_MAX)
+        self._turns = StemTurns(WAITING_MAX, rng)
         self._made_places = trio.Semaphore(MADE_AT_ONCE_MAX)
         self._handed_on = self._not_taken = self._fluffed = self._embargoes = 0
         self._found_hidden = 0

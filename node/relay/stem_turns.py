@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,8 +13,9 @@ class StemTurns:
     """At most so many wait at a time. Where all places are taken, who has most of them gives up its
     newest: whoever hands on more than goes out keeps nobody else's from going."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, rng: random.Random) -> None:
         self._most = most
+        self._rng = rng
         self._waiting: dict[str, list[trio.CancelScope]] = {}
 
     def __len__(self) -> int:
@@ -27,8 +29,9 @@ class StemTurns:
             line = self._waiting.setdefault(group, [])
             line.append(scope)
             if len(self) > self._most:
-                # Of those who have as many, who came last.
-                longest = max(reversed(self._waiting.values()), key=len)
+                most = max(map(len, self._waiting.values()))
+                # Of those who have as many by chance: no company of them keeps another's out.
+                longest = self._rng.choice([it for it in self._waiting.values() if len(it) == most])
                 longest[-1].cancel()
                 self._leave(longest[-1])
             try:

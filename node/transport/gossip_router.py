@@ -286,11 +286,15 @@ class GossipRouter:
             self._advertise(name, topic)
         for peer in self._peers.values():
             peer.missed = False
-        self._beats += 1
+        self.skip(1)
+        self._seen.forget_old(now)
+
+    def skip(self, beats: int) -> None:
+        """Let as much time have gone by as so many heartbeats, of which nobody was to hear."""
+        self._beats += beats
         last = self._beats - HISTORY_HEARTBEATS
         for mid in [mid for mid, it in self._cache.items() if it.beat <= last]:
             self._evict(mid)
-        self._seen.forget_old(now)
 
     def _forget_asked(self, now: float) -> None:
         while self._asked:

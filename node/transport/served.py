@@ -17,8 +17,10 @@ class Place:
     """One request, from its first byte until its answer is taken; `scope` is cancelled when the
     place is given to another."""
 
-    def __init__(self, peer: PeerId) -> None:
+    def __init__(self, peer: PeerId, group: str = "") -> None:
+        """`group`: where the peer is, which many names may share; the peer itself, if not given."""
         self.peer = peer
+        self.group = group or str(peer)
         self.since = trio.current_time()
         self.scope = trio.CancelScope()
 
@@ -39,14 +41,14 @@ class Served:
         self._places: dict[Place, None] = {}
         self._of_peer: Counter[PeerId] = Counter()
 
-    def enter(self, peer: PeerId) -> Place | None:
+    def enter(self, peer: PeerId, group: str = "") -> Place | None:
         """Take a place for one request, if there is one; `leave` must follow."""
         if self._of_peer[peer] >= self.limits.max_per_peer:
             return None
         is_full = len(self._places) >= self.limits.max_total
         if is_full and not self._make_room(peer) and self._of_peer[peer]:
             return None
-        place = Place(peer)
+        place = Place(peer, group)
         self._places[place] = None
         self._of_peer[peer] += 1
         return place

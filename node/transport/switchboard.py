@@ -11,6 +11,7 @@ import trio
 from structlog.typing import FilteringBoundLogger
 
 from unchained.node.base.spans import span
+from unchained.node.transport.address_groups import host_group
 from unchained.node.transport.contract import (
     Direction,
     Event,
@@ -184,7 +185,9 @@ class Switchboard:
 
     def enter(self, peer: PeerId, protocol: str) -> Place | None:
         """Take a place for a request of a protocol, None if it is refused; `leave` must follow."""
-        place = self.served[protocol].enter(peer)
+        info = self.peers.get(peer)
+        group = "" if info is None else host_group(info.ip, peer)
+        place = self.served[protocol].enter(peer, group)
         if place is None:
             self.counters.requests_refused += 1
         return place
@@ -219,9 +222,11 @@ class Switchboard:
     async def _beat(self) -> None:
         due = trio.current_time()
         while True:
-            # Alone, there is nothing to repair, to tell, or to expect.
             if not self.peers:
+                # There is nothing to repair, to tell, or to expect. But time goes on: who comes is
+                # not told of what was gossiped long before.
                 await self._somebody.wait()
+                self.router.skip(int((trio.current_time() - due) / HEARTBEAT_S))
             due = max(due + HEARTBEAT_S, trio.current_time())
             await trio.sleep_until(due)
             self.router.heartbeat(trio.current_time())

@@ -7,6 +7,8 @@ from collections import Counter
 import trio
 
 from tests.framework.simulation.simnet import EPOCH_S, simulate
+from unchained.node.consensus.genesis import genesis_of
+from unchained.node.wire.limits import name_of
 
 NODES = 5
 MINUTES = 5
@@ -50,6 +52,14 @@ async def test_a_node_without_peers_does_not_wake_for_gossip() -> None:
         await trio.sleep(60)
         trio.lowlevel.remove_instrument(counter)
         assert not [name for name in counter.steps if "Switchboard._beat" in name]
+        # Nor is who comes told of what was gossiped long before.
+        cache = alone.transport.switchboard.router._cache
+        topic = name_of(genesis_of(net.params).id, "transfer")
+        for number in range(50):
+            await alone.transport.publish(topic, b"%d" % number)
+        assert sum(kept.topic == topic for kept in cache.values()) == 50
+        await trio.sleep(60)
         (other,) = await net.grow(1)
         await net.mingle([alone, other], 1)
+        assert not any(kept.topic == topic for kept in cache.values())
         await net.until(lambda: alone.height == other.height > 0, "a chain of both", 200)

@@ -18,6 +18,7 @@ from unchained.node.consensus.params import Network
 from unchained.node.consensus.policy import (
     CAPACITY,
     EXPIRY_MS,
+    OUTPUTS_MAX,
     check_ancestors,
     check_descendants,
     check_dust,
@@ -280,7 +281,7 @@ class Mempool:
         self._fees += entry.fee
 
     def _make_room(self, now_ms: int) -> None:
-        while self._bytes > self._capacity:
+        while self._bytes > self._capacity or len(self._outputs) > OUTPUTS_MAX:
             # Protocol §8.4: lowest rate evicted first, with descendants
             lowest = min(self._entries.values(), key=lambda entry: entry.rate)
             self._raised_rate = raised_rate(self.min_fee_rate(now_ms), lowest.rate)

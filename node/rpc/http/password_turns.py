@@ -19,10 +19,10 @@ in by the cookie all the same, whose check waits for nothing."""
 
 
 class PasswordTurns:
-    """Gives turns to addresses: after one has had its check, all others that wait come first."""
+    """Gives turns to addresses: of those that wait, who has had the fewest is next."""
 
     def __init__(self) -> None:
-        self._turns = Turns(1)
+        self._turns = Turns(1, each_s=1.0)
 
     @asynccontextmanager
     async def turn(self, address: str) -> AsyncIterator[None]:

@@ -53,6 +53,8 @@ who has many requests under way for long is nobody who floods."""
 IDENTIFIES_BURST: Final = 4
 IDENTIFIES_PER_S: Final = 1 / 60
 """Times that a peer is told who we are: on a link once will do, and some ask every few minutes."""
+RPC_READ_S: Final = 30.0
+"""Seconds from an RPC's first byte in which the rest of it has to come, as of a request."""
 OUTBOX_RPCS_MAX: Final = 4096
 
 
@@ -129,7 +131,13 @@ class Connection:
     async def read_gossip(self, stream: MuxedStream) -> tuple[Rpc, int]:
         """Return a peer's next RPC and the units of work that it makes; raises `BadRpcError`,
         `StreamFaultError`, `StreamBrokenError`."""
-        data = await stream.read(await read_varint(stream, RPC_BYTES_MAX))
+        if await stream.ended():
+            raise StreamBrokenError("the peer gossips no more")
+        with trio.move_on_after(RPC_READ_S) as reading:
+            data = await stream.read(await read_varint(stream, RPC_BYTES_MAX))
+        if reading.cancelled_caught:
+            # Half of one would be held for ever.
+            raise StreamBrokenError(f"no whole RPC in {RPC_READ_S:g} s")
         await self.pace.turn()
         rpc = gossip_wire.decode(data)
         return rpc, work_of(rpc, len(data))

@@ -37,7 +37,7 @@ ARRIVALS_PER_S: Final = 500.0
 """Connections looked at per second, after a burst: of networks in turn."""
 ARRIVALS_SHARE: Final = 1 / 16
 """Of the files that the process may have open, at most so many are connections that wait for a
-listener. A node has three at most: of IPv4, of IPv6 and of its onion service."""
+listener. A node has three as a rule: of IPv4, of IPv6 and of its onion service."""
 RESOLVED_ADDRESSES_MAX: Final = 8
 """Addresses of a name that are tried."""
 

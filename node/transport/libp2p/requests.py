@@ -105,21 +105,31 @@ async def answer(
 ) -> None:
     """Serve the one request of a stream; its place is kept until the answer is taken."""
     budget = connection.budget
-    place = None
-    if not budget.upload.is_busy:
-        place = switchboard.enter(connection.info.peer, protocol)
-        if place is None:
-            await connection.pace.spend(WORK_PER_REFUSAL, price=PRICE_OF_REFUSAL)
+    if budget.upload.is_busy:
+        # That is nothing that the peer did.
+        await _refuse(connection, stream, WORK_PER_REFUSAL)
+        return
+    place = switchboard.enter(connection.info.peer, protocol)
     if place is None:
-        with trio.move_on_after(REQUEST_READ_S):
-            await _reply(stream, ResponseStatus.REFUSED, b"")
+        await _refuse(connection, stream, PRICE_OF_REFUSAL)
         return
     try:
         with place.scope:
-            await _serve(switchboard, connection, protocol, stream, place)
+            if budget.answers.has_room(place):
+                await _serve(switchboard, connection, protocol, stream, place)
+            else:
+                switchboard.counters.requests_refused += 1
+                await _refuse(connection, stream, PRICE_OF_REFUSAL)
     finally:
         budget.answers.leave(place)
         switchboard.leave(place, protocol)
+
+
+async def _refuse(connection: Connection, stream: MuxedStream, price: int) -> None:
+    """Answer none of a request. Whoever asks pays for it, whatever there is no room for."""
+    await connection.pace.spend(WORK_PER_REFUSAL, price=price)
+    with trio.move_on_after(REQUEST_READ_S):
+        await _reply(stream, ResponseStatus.REFUSED, b"")
 
 
 async def _serve(
@@ -161,7 +171,8 @@ async def _give(
 ) -> None:
     if not connection.budget.answers.hold(place, len(response)):
         switchboard.counters.requests_refused += 1
-        status, response = ResponseStatus.REFUSED, b""
+        await _refuse(connection, stream, PRICE_OF_REFUSAL)
+        return
     with trio.move_on_after(REQUEST_READ_S):
         await _reply(stream, status, response, connection.budget, place)
 

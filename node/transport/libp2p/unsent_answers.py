@@ -13,10 +13,12 @@ from unchained.node.transport.contract import PeerId
 from unchained.node.transport.served import Place
 
 UNSENT_ANSWER_BYTES_MAX: Final = 32 << 20
-"""Bytes of all answers that wait. Over it, those are given up of which longest nothing was
-taken."""
+"""Bytes of all answers that wait. Over it, of whoever has most of them, by where they are and not
+by name, that one is given up of which longest nothing was taken."""
 UNSENT_ANSWER_BYTES_OF_PEER_MAX: Final = 8 << 20
 """Bytes of one peer's answers that wait; over it, further ones are refused."""
+ROOM_WANTED_BYTES: Final = 2 << 20
+"""Where less than that is left, of a peer's or of all, none is made: it would be made in vain."""
 
 
 class UnsentAnswers:
@@ -25,12 +27,20 @@ class UnsentAnswers:
     def __init__(self) -> None:
         self._sizes: OrderedDict[Place, int] = OrderedDict()
         self._of_peer: Counter[PeerId] = Counter()
+        self._of_group: Counter[str] = Counter()
         self._bytes = 0
 
     @property
     def bytes(self) -> int:
         """Bytes that wait."""
         return self._bytes
+
+    def has_room(self, place: Place) -> bool:
+        """Return whether one more answer is worth making."""
+        if self._of_peer[place.peer] > UNSENT_ANSWER_BYTES_OF_PEER_MAX - ROOM_WANTED_BYTES:
+            return False
+        is_full = self._bytes > UNSENT_ANSWER_BYTES_MAX - ROOM_WANTED_BYTES
+        return not is_full or self._of_group[place.group] < max(self._of_group.values(), default=0)
 
     def hold(self, place: Place, size: int) -> bool:
         """Let an answer wait; False if it may not. `leave` must follow."""
@@ -40,11 +50,15 @@ class UnsentAnswers:
         ):
             return False
         while self._bytes + size > UNSENT_ANSWER_BYTES_MAX:
-            stalled = next(iter(self._sizes))
+            most = max(self._of_group.values(), default=0)
+            if self._of_group[place.group] + size > most:
+                return False
+            stalled = next(held for held in self._sizes if self._of_group[held.group] == most)
             stalled.scope.cancel()
             self.leave(stalled)
         self._sizes[place] = size
         self._of_peer[place.peer] += size
+        self._of_group[place.group] += size
         self._bytes += size
         return True
 
@@ -60,3 +74,6 @@ class UnsentAnswers:
         self._of_peer[place.peer] -= size
         if not self._of_peer[place.peer]:
             del self._of_peer[place.peer]
+        self._of_group[place.group] -= size
+        if not self._of_group[place.group]:
+            del self._of_group[place.group]

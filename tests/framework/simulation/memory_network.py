@@ -193,7 +193,8 @@ class MemoryNetwork:
 
     async def _answered(self, address: Address) -> None:
         """Wait for ever where nobody has listened: a packet to nowhere is not told of."""
-        if not address.is_name and address.host not in self._inhabited:
+        host = self.names.get(address.host) if address.is_name else address.host
+        if host is not None and host not in self._inhabited:
             await trio.sleep_forever()
 
     async def _reachable(self, one: PeerId, other: PeerId) -> None:

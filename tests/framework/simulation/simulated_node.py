@@ -307,10 +307,12 @@ class SimulatedNode(SimNode):
             try:
                 await self._live()
             except Exception as error:
-                if not self.accounts_for(error):
-                    raise
-                self.simulation.sightings.note("node stopped by its store")
-                self.simulation.log.note(self.name, "failed", why=type(error).__name__)
+                # What is left of a process that is gone may miss what it wrote in vain.
+                if not self.is_dead:
+                    if not self.accounts_for(error):
+                        raise
+                    self.simulation.sightings.note("node stopped by its store")
+                    self.simulation.log.note(self.name, "failed", why=type(error).__name__)
             finally:
                 self.is_up = self.is_starting = False
             with trio.move_on_after(self._down_s):

@@ -46,7 +46,8 @@ class _RareIo:
 
 
 class _Sleepers:
-    """Who sleeps until when: of those who wake at one time, who lay down first comes first."""
+    """Who sleeps until when. Those who wake at one time are woken together, before what is
+    cancelled then; the seed says who of them runs first."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int]] = []
@@ -72,9 +73,17 @@ class _Sleepers:
         """Wake somebody before his time, if he sleeps."""
         task = self._tasks.pop(number, None)
         if task is not None:
+            self._trim()
             trio.lowlevel.reschedule(task)
 
+    def _trim(self) -> None:
+        if len(self._heap) > 2 * len(self._tasks) + STALE_MAX:
+            self._heap = [place for place in self._heap if place[1] in self._tasks]
+            heapify(self._heap)
+
     async def sleep_until(self, deadline: float, number: int | None = None) -> None:
+        if math.isnan(deadline):
+            raise ValueError("expected a time to sleep until, not NaN")
         if deadline <= trio.current_time():
             await trio.lowlevel.checkpoint()
             return
@@ -84,13 +93,15 @@ class _Sleepers:
             heappush(self._heap, (deadline, number))
 
         def cut_short(_: object) -> trio.lowlevel.Abort:
-            del self._tasks[number]
-            if len(self._heap) > 2 * len(self._tasks) + STALE_MAX:
-                self._heap = [place for place in self._heap if place[1] in self._tasks]
-                heapify(self._heap)
+            self._tasks.pop(number, None)
+            self._trim()
             return trio.lowlevel.Abort.SUCCEEDED
 
-        await trio.lowlevel.wait_task_rescheduled(cut_short)
+        try:
+            await trio.lowlevel.wait_task_rescheduled(cut_short)
+        finally:
+            # Ctrl-C may come before it waits.
+            self._tasks.pop(number, None)
 
     async def sleep(self, seconds: float) -> None:
         if not seconds >= 0:

@@ -52,15 +52,15 @@ async def test_who_asks_for_little_does_not_wait_for_all_who_ask_for_much() -> N
     async with trio.open_nursery() as nursery:
         for number in range(20):
             nursery.start_soon(greedy, f"greedy {number}")
-        await trio.sleep(60)
-        for _ in range(30):
+        for _ in range(60):
             await trio.sleep(1.7)
             began = trio.current_time()
             await ask("modest", 0.01)
             waited.append(trio.current_time() - began)
         nursery.cancel_scope.cancel()
     # The turn that is under way ends first, and at most one of who waits for his part.
-    assert max(waited) <= 2.1
+    # Whoever comes begins a turn behind, once.
+    assert max(waited[30:]) <= 2.1
 
 
 async def test_newcomers_without_end_keep_nobody_out_who_had_a_turn() -> None:
@@ -86,7 +86,7 @@ async def test_newcomers_without_end_keep_nobody_out_who_had_a_turn() -> None:
         for place in range(5):
             nursery.start_soon(come_anew, place)
         await trio.sleep(2_000)
-        assert had >= 2_000 / 12
+        assert had >= 2_000 / 7
         assert len(turns._held_s) <= 2 * REMEMBERED_MAX
         nursery.cancel_scope.cancel()
 
@@ -106,7 +106,9 @@ async def test_what_nobody_else_asked_for_is_held_against_nobody() -> None:
         for asker in ("early", "late") * 3:
             nursery.start_soon(ask, asker)
         await wait_all_tasks_blocked()
-    assert sorted(order[50:52]) == sorted(order[52:54]) == ["early", "late"]
+    assert sorted(order[50:]) == ["early"] * 3 + ["late"] * 3
+    assert "late" in order[50:53]
+    assert "early" in order[50:53]
 
 
 async def test_who_gives_up_keeps_no_place() -> None:

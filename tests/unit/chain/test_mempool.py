@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests.framework.forge import Forge, key_lock
+from unchained.node.chain.mempool import mempool
 from unchained.node.chain.mempool.mempool import Mempool, PoolEntry, Reason
 from unchained.node.consensus.errors import ProtocolError
 from unchained.node.consensus.params import REG
@@ -236,6 +237,20 @@ def test_a_replacement_pays_for_its_own_relay(pool: Pool) -> None:
     assert under.size == first.size
     assert pool.error(under) == "REPLACEMENT_TOO_CHEAP"
     pool.enter(pay([(coin, VALUE)], fee=first.transfer.fee + first.size))
+
+
+def test_many_outputs_take_no_more_memory_than_a_full_pool_of_ordinary_transfers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(mempool, "OUTPUTS_MAX", 1_000)
+    pool = Pool()
+    for number in range(10):
+        spent = [(pool.coins.new(), VALUE)]
+        pool.enter(pay(spent, outputs=200, rate=10 + number))
+    assert len(pool.mempool._outputs) == 1_000
+    assert [reason for _, reason in pool.left] == [Reason.EVICTED] * 5
+    # What pays least has gone, and what pays as little does not come in.
+    assert pool.mempool.statistics(NOW).min_fee_rate > 10
 
 
 def test_a_replacement_pays_for_all_that_it_evicts(pool: Pool) -> None:

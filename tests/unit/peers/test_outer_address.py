@@ -43,6 +43,16 @@ def test_one_network_is_not_and_neither_are_those_who_dialled_us() -> None:
     assert said(("20.1.0.1", OUTER), ("20.2.0.1", OUTER), direction=inbound) == []
 
 
+def test_a_few_liars_do_not_outvote_more_witnesses_and_a_new_address_is_soon_believed() -> None:
+    honest = [(f"20.{number}.0.1", OUTER) for number in range(6)]
+    liars = [(f"66.{number}.0.1", "66.66.66.66") for number in range(2)]
+    assert set(said(*honest, *liars)) == {OUTER}
+    moved = [(f"30.{number}.0.1", "8.8.9.9") for number in range(5)]
+    assert said(*honest, *moved)[-1] == "8.8.9.9"
+    both = [("2a00::1", "2600::1"), ("2a01::1", "2600::1")]
+    assert said(*honest, *both)[-1] == "2600::1"
+
+
 def test_private_addresses_say_nothing() -> None:
     assert said(("20.1.0.1", "192.168.1.9"), ("20.2.0.1", "192.168.1.9")) == []
     assert said(("192.168.1.2", OUTER), ("10.0.0.1", OUTER)) == []

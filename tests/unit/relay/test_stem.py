@@ -105,6 +105,8 @@ class FakeExchanges:
     def __init__(self) -> None:
         self.asked: list[tuple[PeerId, bytes]] = []
         self.gone: set[PeerId] = set()
+        self.goes: Callable[[], None] = lambda: None
+        """Is called when one of these is asked."""
         self.rate: AskRate | None = None
         self.handler: Callable[[PeerId, StemRequest], Awaitable[Taken]]
 
@@ -126,6 +128,7 @@ class FakeExchanges:
         await trio.lowlevel.checkpoint()
         self.asked.append((peer, request.transfer))
         if peer in self.gone:
+            self.goes()
             raise PeerGoneError(peer, "stem", "gone")
         return Taken()
 
@@ -437,6 +440,18 @@ async def test_what_has_become_public_waits_for_no_turn(bench: Bench) -> None:
     await trio.sleep(TURN_WAIT_MAX_S)
     assert [raw for _, raw in bench.asked] == [b"first", b"last"]
     assert bench.published == []
+
+
+@pytest.mark.usefixtures("_never_fluffs")
+async def test_what_becomes_public_while_a_peer_is_asked_is_handed_to_no_other(
+    bench: Bench,
+) -> None:
+    exchanges = bench.peers.exchanges
+    exchanges.rate, exchanges.gone = AskRate(100, 100), {ME_FIRST, ME_SECOND, ME_THIRD}
+    exchanges.goes = lambda: bench.stem.note_public(wid_of(b"other"))
+    await bench.serve("caller", b"other")
+    await trio.sleep(PATIENCE_MAX_S)
+    assert len(bench.asked) == 1
 
 
 @pytest.mark.usefixtures("_never_fluffs")

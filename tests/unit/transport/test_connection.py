@@ -17,10 +17,12 @@ from unchained.node.transport.contract import (
     PeerId,
     PeerInfo,
 )
+from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.connection import (
     IDENTIFIES_BURST,
     REFUSED_STREAMS_BURST,
     REFUSED_STREAMS_PER_S,
+    RPC_READ_S,
     SERVED_STREAMS_MAX,
     Connection,
 )
@@ -31,7 +33,11 @@ from unchained.node.transport.libp2p.pace import (
     WORK_PER_PROPOSAL,
     WORK_PER_STREAM,
 )
-from unchained.node.transport.libp2p.streams import STREAM_PROPOSALS_MAX, MuxedStream
+from unchained.node.transport.libp2p.streams import (
+    STREAM_PROPOSALS_MAX,
+    MuxedStream,
+    StreamBrokenError,
+)
 from unchained.node.transport.libp2p.upgrader import Upgraded
 
 
@@ -68,6 +74,24 @@ class Served:
 
 def line(text: str) -> bytes:
     return bytes((len(text) + 1,)) + text.encode() + b"\n"
+
+
+async def test_half_an_rpc_is_not_held_for_ever() -> None:
+    async with link() as peer:
+        found = connection(peer, Accuser())
+        peer.frame(DATA, SYN, 1, 1, b"\x00")
+        stream = MuxedStream(await peer.muxer.accept_stream())
+        rpc, _ = await found.read_gossip(stream)
+        assert rpc == Rpc()
+        # Between two of them there is all the time of the world.
+        with trio.move_on_after(10 * RPC_READ_S) as waiting:
+            await found.read_gossip(stream)
+        assert waiting.cancelled_caught
+        began = trio.current_time()
+        peer.frame(DATA, 0, 1, 102, b"\x80\x04" + bytes(100))
+        with pytest.raises(StreamBrokenError, match="no whole RPC in 30 s"):
+            await found.read_gossip(stream)
+        assert trio.current_time() - began == pytest.approx(RPC_READ_S)
 
 
 async def charged(body: bytes, streams: int, per_s: float = 5.0) -> tuple[float, Served, Link]:

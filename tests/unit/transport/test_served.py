@@ -131,12 +131,37 @@ async def test_of_answers_too_many_the_one_that_is_not_taken_is_given_up() -> No
     assert not waiting._of_peer
 
 
+async def test_whoever_has_most_waiting_gives_way_whatever_it_takes_now_and_then() -> None:
+    waiting = UnsentAnswers()
+    honest = Place(TWO, "20.1.0.1")
+    assert waiting.hold(honest, 2 * MIB)
+    names = [PeerId(f"name {number}") for number in range(4)]
+    crowd = [Place(name, "66.6.0.6") for name in names for _ in range(4)]
+    held = [place for place in crowd if waiting.hold(place, 2 * MIB)]
+    assert len(held) == 15
+    for place in held:
+        waiting.progressed(place)
+    further = Place(PeerId("one more name"), "66.6.0.6")
+    assert not waiting.has_room(further)
+    assert not waiting.hold(further, 2 * MIB)
+    newcomer = Place(PeerId("newcomer"), "30.1.0.1")
+    assert waiting.has_room(newcomer)
+    assert waiting.hold(newcomer, 2 * MIB)
+    assert not honest.scope.cancel_called
+    assert [place.scope.cancel_called for place in held] == [True] + [False] * 14
+    for place in (honest, newcomer, *held):
+        waiting.leave(place)
+    assert not waiting._of_group
+
+
 async def test_one_peers_answers_are_bounded() -> None:
     waiting = UnsentAnswers()
     places = [Place(ONE) for _ in range(64)]
     held = [waiting.hold(place, 2 * MIB) for place in places]
     assert 2 * MIB * sum(held) == UNSENT_ANSWER_BYTES_OF_PEER_MAX
     assert waiting.hold(Place(TWO), 2 * MIB)
+    assert not waiting.has_room(places[0])
+    assert waiting.has_room(Place(TWO))
     assert not waiting.hold(Place(TWO), UNSENT_ANSWER_BYTES_MAX + 1)
 
 
@@ -251,8 +276,11 @@ class Answering:
         )
         self.switchboard.serve("large", self._large, ServeLimits(100, 64, 64))
         self.budget = NodeBudget(upload_bytes_per_s)
+        self.made = 0
+        """Answers, taken or not."""
 
     async def _large(self, peer: PeerId, payload: bytes) -> bytes:
+        self.made += 1
         return bytes(int(payload))
 
     async def answer(self, peer: PeerId, stream: Any) -> None:
@@ -284,6 +312,8 @@ async def test_of_one_peer_that_takes_nothing_further_answers_are_refused() -> N
             8 - held
         )
         assert node.switchboard.counters.requests_refused == 8 - held
+        # What is refused is not made.
+        assert node.made == held
         assert node.budget.answers.bytes == UNSENT_ANSWER_BYTES_OF_PEER_MAX
         # Who takes what it asked for is served meanwhile.
         other = Untaken(b"%d" % MIB)

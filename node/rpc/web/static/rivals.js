@@ -26,7 +26,8 @@ export function showRivals(place, tree, bodies) {
 async function askForBodies([one, other]) {
   const answer = await ask(`/compare.json?one=${one.id}&other=${other.id}`).catch(() => null);
   if (!answer?.ok) return null;
-  const told = await answer.json();
+  const told = await answer.json().catch(() => null);
+  if (!told) return null;
   const known = [told.one, told.other].filter((anchor) => anchor.state_root !== null);
   return new Map(known.map((anchor) => [anchor.header.id, anchor]));
 }

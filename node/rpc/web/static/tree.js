@@ -47,7 +47,7 @@ export class TreeView {
     canvas.addEventListener("pointerleave", () => { this.#note.hidden = true; });
     canvas.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.#key(event));
-    this.refresh();
+    this.refresh().catch(() => {});
   }
 
   get tree() { return this.#tree; }
@@ -55,9 +55,14 @@ export class TreeView {
   // What is news is drawn before more is asked for.
   async refresh() {
     clearTimeout(this.#later);
-    if (await this.#show(false)) return;
-    if (this.#tree.due) await this.#show(true);
-    else this.#later = setTimeout(() => this.#show(true).catch(() => {}), WHOLE_MS);
+    try {
+      if (await this.#show(false)) return;
+      if (this.#tree.due) { await this.#show(true); return; }
+    } catch (error) {
+      this.#later = setTimeout(() => this.refresh().catch(() => {}), AGAIN_MS);
+      throw error;
+    }
+    this.#later = setTimeout(() => this.#show(true).catch(() => {}), WHOLE_MS);
   }
 
   // A coin that the log tells of is drawn at once, from that alone.
