@@ -205,7 +205,16 @@ def main() -> None:
     parser.add_argument("genesis", type=bytes.fromhex, help="the network's genesis id, in hex")
     parser.add_argument("--coins", type=int, default=3, help="how many to follow")
     given = parser.parse_args()
-    trio.run(Client(given.genesis).run, given.address, given.coins)
+    try:
+        trio.run(Client(given.genesis).run, given.address, given.coins)
+    except Exception as error:  # noqa: BLE001 - one line says more than a library's traceback
+        cause: BaseException = error
+        while isinstance(cause, BaseExceptionGroup):
+            cause = cause.exceptions[0]
+        sys.exit(
+            f"client: {cause or type(cause).__name__}: is the node there, of this network, and "
+            "does it take classical links (network.security = any)?"
+        )
 
 
 if __name__ == "__main__":

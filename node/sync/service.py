@@ -217,6 +217,8 @@ class SyncService:
         """Let a node that reaches nobody mine after a while, or say that it does not."""
         # Where nobody is known that was said at the start.
         is_told = not self._peers.knows_others
+        if seconds and self._peers.knows_others:
+            self._log.info("sync.waits_for_peers", seconds=seconds)
         while True:
             await trio.sleep(ALONE_S if seconds is None else seconds)
             if self._peers.greeted() or self.synced.value or self._behind:

@@ -557,7 +557,7 @@ def test_two_nodes_meet_part_and_are_banned(home: NodeHome) -> None:
     with pytest.raises(RefusedError) as refused:
         theirs.call("net.add_peer", [address])
     assert refused.value.error.startswith("DIAL_")
-    assert ours.call("net.unban", [bans[0]["address"]]) == []
+    assert ours.call("net.unban", [their_id]) == []
     with pytest.raises(NotFoundError, match="is not banned"):
         ours.call("net.unban", ["192.0.2.1"])
     assert [ban["address"] for ban in ours.call("net.ban", ["192.0.2.1"])] == ["192.0.2.1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Protocol
 
 import msgspec
@@ -194,10 +195,10 @@ class NetRoom:
         return self._bans()
 
     @method("net.unban", Access.FULL, errors=(NotFoundError, InvalidParamsError, UnavailableError))
-    @user_text("End a ban, of an address or as net.bans names it.")
+    @user_text("End a ban: of an address, of a peer's id, or as net.bans names it.")
     async def unban(self, peer: WhomToBan) -> list[BanInfo]:
         bans = {ban.group for ban in self._manager.reputation.active_bans()}
-        group = peer if peer in bans else self._group(peer)
+        group = peer if peer in bans else self._banned_as(peer, bans) or self._group(peer)
         if not self._manager.reputation.lift(group):
             raise NotFoundError(f"{short(peer)} is not banned")
         return self._bans()
@@ -212,6 +213,13 @@ class NetRoom:
             BanInfo(ban.group, ban.since, ban.until, ban.count, ban.reason)
             for ban in self._manager.reputation.active_bans()
         ]
+
+    def _banned_as(self, peer: str, bans: Collection[str]) -> str | None:
+        """Return the ban that a peer was disconnected by, if it was: by its id, it is connected no
+        more."""
+        own = [group for group in bans if group.rpartition("/")[2] == peer]
+        known = self._manager.reputation.group_of(PeerId(peer))
+        return own[0] if own else known if known in bans else None
 
     def _group(self, who: str) -> str:
         """Return what a ban of an address or a peer covers. Raises InvalidParamsError."""

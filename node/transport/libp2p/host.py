@@ -206,7 +206,7 @@ class Libp2pTransport:
         peer = parsed.peer
         if peer is None or peer == self.id:
             raise DialRefusedError(
-                address, "it names no peer" if peer is None else "it is ourselves"
+                address, "it names no peer (…/p2p/PEER)" if peer is None else "it is ourselves"
             )
         outcome: DialError | None = DialTimeoutError(address, f"no connection in {timeout} s")
         with trio.move_on_after(timeout):

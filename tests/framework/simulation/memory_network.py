@@ -399,7 +399,7 @@ class MemoryTransport:
         peer = parsed.peer
         if peer is None or peer == self.id:
             raise DialRefusedError(
-                address, "it names no peer" if peer is None else "it is ourselves"
+                address, "it names no peer (…/p2p/PEER)" if peer is None else "it is ourselves"
             )
         if peer in self._ends:
             await trio.lowlevel.checkpoint()

@@ -5,13 +5,14 @@ JSON, described in docs/simulation.md. The explorer's page plays it.
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import msgspec
 
 from tests.framework.simulation.event_log import plain
-from tests.framework.simulation.faults import FAULT_KINDS
+from tests.framework.simulation.faults import FAULT_KINDS, plain_record
 from tests.framework.simulation.hostile_node import hostile_kind
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.policies import POLICIES
@@ -234,4 +235,28 @@ def load(path: Path) -> Recording:
             raise RecordingError(
                 f"{path}: {what} {unknown[0]!r}, expected one of {', '.join(known)}"
             )
+    if settings.nodes < 1:
+        raise RecordingError(f"{path}: {settings.nodes} nodes, expected 1 at least")
+    for fault in recording.schedule:
+        _check_fault(path, recording, fault)
     return recording if first is None else _from_first(recording, first)
+
+
+def _check_fault(path: Path, recording: Recording, fault: Fault) -> None:
+    """Raise `RecordingError` unless a fault has the parameters of its kind, and befalls nodes that
+    there are."""
+    drawn = FAULT_KINDS[fault.kind].draw(random.Random(0), recording.scenario())
+    given = fault.parameters
+    if {name: type(value) for name, value in given.items()} != {
+        name: type(value) for name, value in plain_record(drawn).items()
+    }:
+        raise RecordingError(
+            f"{path}: parameters {given} of a {fault.kind}, expected {', '.join(drawn) or 'none'}"
+        )
+    for name in ("node", "pair", "group"):
+        numbers = given.get(name, [])
+        for number in numbers if isinstance(numbers, list) else [numbers]:
+            if number not in range(recording.settings.nodes):
+                raise RecordingError(
+                    f"{path}: node {number} of a {fault.kind}, of {recording.settings.nodes} nodes"
+                )

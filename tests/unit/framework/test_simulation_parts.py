@@ -486,6 +486,38 @@ def test_hostile_nodes_of_the_first_version_are_in_the_schedule_of_this_one(tmp_
 
 
 @pytest.mark.parametrize(
+    ("fault", "what"),
+    [
+        ({"kind": "crash", "parameters": {}}, "parameters {} of a crash, expected node, steps"),
+        (
+            {"kind": "crash", "parameters": {"node": 9, "steps": 1, "down_ms": 1}},
+            "node 9 of a crash, of 6 nodes",
+        ),
+        (
+            {"kind": "crash", "parameters": {"node": "0", "steps": 1, "down_ms": 1}},
+            "parameters .* of a crash",
+        ),
+        ({"kind": "partition", "parameters": {"group": [0, -1], "ms": 1}}, "node -1"),
+    ],
+)
+def test_faults_that_cannot_be_are_refused_in_one_line(
+    tmp_path: Path, fault: dict[str, object], what: str
+) -> None:
+    recording = record(simulate_schedule(SCENARIOS["calm"], 3, (), until_s=1.0))
+    raw = msgspec.json.decode(msgspec.json.encode(recording))
+    raw["schedule"] = [{"at_ms": 0, **fault}]
+    path = tmp_path / "bad.json"
+    path.write_bytes(msgspec.json.encode(raw))
+    with pytest.raises(RecordingError, match=what) as caught:
+        load(path)
+    assert "\n" not in str(caught.value)
+    raw["schedule"], raw["settings"]["nodes"] = [], -1
+    path.write_bytes(msgspec.json.encode(raw))
+    with pytest.raises(RecordingError, match="-1 nodes, expected 1 at least"):
+        load(path)
+
+
+@pytest.mark.parametrize(
     ("text", "what"),
     [
         ("", "no recording"),
