@@ -25,11 +25,14 @@ EPOCH_MS: Final = 60_000
 
 
 class DemoChain:
-    """Grows the chain of one node; everything follows from the seed but times and signatures."""
+    """Grows the chain of one node; everything follows from the seed but times, proofs and signatures."""
 
     def __init__(self, client: Client, seed: int = 7, epochs: int = 40) -> None:
         self._client = client
         self._rng = random.Random(seed)
+        # Of their own: how many are drawn of these is up to proofs and signatures.
+        self._nonces = random.Random(seed + 1)
+        self._costs = random.Random(seed + 2)
         self._forge = Forge(REG)
         self._epochs = epochs
         self._now_ms = int(time.time() * 1000) - epochs * EPOCH_MS
@@ -79,7 +82,7 @@ class DemoChain:
             if owned["id"] in self._spent or owned["height"] >= height - REG.maturity:
                 continue
             grains = round(float(owned["amount"]) * 10**8)
-            cost = self._rng.randrange(20_000, 400_000) if fee is None else fee
+            cost = self._costs.randrange(20_000, 400_000) if fee is None else fee
             if grains < 3 * cost:
                 continue
             self._spent.add(owned["id"])
@@ -120,7 +123,7 @@ class DemoChain:
 
     def _submit(self, header: CoinHeader, *, grade: bool) -> str:
         while True:
-            header = msgspec.structs.replace(header, nonce=self._rng.randrange(2**64))
+            header = msgspec.structs.replace(header, nonce=self._nonces.randrange(2**64))
             coin = Coin.assemble(header, compute_mix(BACKEND, header.to_bytes(), REG.mem_kib))
             number = int.from_bytes(coin.id, "big")
             if number <= header.target and grade == (number <= GRADE):
