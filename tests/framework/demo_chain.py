@@ -25,7 +25,7 @@ EPOCH_MS: Final = 60_000
 
 
 class DemoChain:
-    """Grows the chain of one node; everything follows from the seed but times, proofs and signatures."""
+    """Grows the chain of one node; all follows from the seed but times, proofs and signatures."""
 
     def __init__(self, client: Client, seed: int = 7, epochs: int = 40) -> None:
         self._client = client
