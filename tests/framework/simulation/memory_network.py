@@ -105,6 +105,8 @@ class MemoryNetwork:
 
     def link(self, one: PeerId, other: PeerId) -> LinkModel:
         """Return how the link between two nodes behaves."""
+        if not self._models:
+            return self.usual
         return self._models.get(frozenset((one, other)), self.usual)
 
     def set_name(self, name: str, ip: str) -> None:
@@ -145,6 +147,8 @@ class MemoryNetwork:
         )
 
     def _are_apart(self, one: PeerId, other: PeerId) -> bool:
+        if not self._groups and not self._blocked:
+            return False
         return self.separated(one, other) or self.separated(other, one)
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
