@@ -67,6 +67,8 @@ class HeaderSource:
 
         Raises a `StoreError`.
         """
+        # Not with a snapshot open: whoever owes much would keep many of them.
+        await self._wait_for_debt(asker)
         with self._store.snapshot() as snapshot:
             page = _Page()
             await self._in_turn(asker, page, partial(self._begin, snapshot, page, known, tip_id))
@@ -82,11 +84,14 @@ class HeaderSource:
 
     async def _in_turn(self, asker: str, page: _Page, work: Callable[[], None]) -> None:
         """Do a part of the work for an asker, once what he was given before is paid for."""
-        await trio.sleep(self._hashed.spend(asker, trio.current_time(), 0))
+        await self._wait_for_debt(asker)
         async with self._turns.turn(asker):
             await self._runner.run(work)
         self._hashed.spend(asker, trio.current_time(), page.owed)
         page.owed = 0
+
+    async def _wait_for_debt(self, asker: str) -> None:
+        await trio.sleep(self._hashed.spend(asker, trio.current_time(), 0))
 
     def _begin(
         self, snapshot: Getter, page: _Page, known: Sequence[CoinId], tip_id: CoinId | None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 import trio.lowlevel
 
 from tests.framework.wallets import WalletChain
@@ -131,6 +132,21 @@ async def test_whoever_asks_for_many_headers_waits_and_keeps_nobody_else_waiting
         await trio.sleep(60)
         # Each answer takes 12 headers of some 8 ids at least.
         assert served < 4 + (200 + 60 * 100) / (12 * 8)
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_waits_for_what_he_owes_keeps_no_snapshot_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(header_source, "IDS_BURST", 50)
+    monkeypatch.setattr(header_source, "IDS_PER_S", 1.0)
+    chain, _ = grown(12)
+    source = source_of(chain, FakeQueries({}))
+    async with trio.open_nursery() as nursery:
+        for _ in range(30):
+            nursery.start_soon(source.headers_above, [], None, 100, "greedy")
+            await trio.testing.wait_all_tasks_blocked()
+        assert len(chain.store._disk.views) <= 2
         nursery.cancel_scope.cancel()
 
 
