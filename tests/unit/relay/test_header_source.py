@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 import trio.lowlevel
+import trio.testing
 
 from tests.framework.wallets import WalletChain
 from unchained.node.base.runner import InlineRunner
