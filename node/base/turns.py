@@ -51,11 +51,12 @@ class Turns:
             self._begin(self._had_s(asker))
         else:
             await self._wait(asker)
-        began_s, had_s = trio.current_time(), self._had_s(asker)
+        # Whose turn it is, is where the line is.
+        began_s, from_s = trio.current_time(), self._line_s
         try:
             yield
         finally:
-            self._end(asker, had_s, trio.current_time() - began_s, weight)
+            self._end(asker, from_s, trio.current_time() - began_s, weight)
             self._pass_on()
 
     @property
@@ -81,9 +82,9 @@ class Turns:
             # Who is not ahead of the line begins there anyway.
             self._held_s = {it: held for it, held in self._held_s.items() if held > self._line_s}
 
-    def _end(self, asker: str, had_s: float, spent_s: float, weight: float) -> None:
+    def _end(self, asker: str, from_s: float, spent_s: float, weight: float) -> None:
         spent_s = spent_s if self._each_s is None else self._each_s
-        held_s = max(had_s, self._held_s.get(asker, 0.0)) + spent_s / weight
+        held_s = max(from_s, self._held_s.get(asker, 0.0)) + spent_s / weight
         self._held_s[asker] = held_s
         self._usual_s += (spent_s - self._usual_s) / USUAL_OF_TURNS
         if asker in self._lanes:

@@ -132,8 +132,8 @@ def stop(
     try:
         node.call("node.stop")
     except CommandFailedError as error:
-        # Going, it may close the connection before its answer is through.
-        if not was_running or error.word or node.is_running():
+        # Going, it may close the connection before its answer is through: whether it goes is seen.
+        if not was_running or error.word or (not wait and node.is_running()):
             raise
     deadline = time.monotonic() + STOP_S
     while wait and node.is_running():

@@ -111,6 +111,20 @@ async def test_what_nobody_else_asked_for_is_held_against_nobody() -> None:
     assert "early" in order[50:53]
 
 
+async def test_who_comes_begins_one_turn_behind_and_no_more() -> None:
+    turns = Turns(1, each_s=1.0)
+    async with turns.turn("first"):
+        began_at = turns._line_s
+    assert began_at == 1.0
+    assert turns._held_s["first"] == began_at + 1.0
+    async with trio.open_nursery() as nursery, turns.turn("first"):
+        nursery.start_soon(wait_in, turns, "second")
+        await wait_all_tasks_blocked()
+        behind = turns._lanes["second"].from_s
+        assert behind == turns._line_s + 1.0
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_gives_up_keeps_no_place() -> None:
     turns = Turns(1)
     async with trio.open_nursery() as nursery, turns.turn("first"):
