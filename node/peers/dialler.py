@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 import random
 from collections.abc import Mapping
 from typing import Final
@@ -230,7 +231,9 @@ class Dialler:
             self._dial_lost()
             while self.missing > 0 and (found := self._next_address(first)) is not None:
                 self._start_dial(found)
-            with trio.move_on_after(self._lost.wait_s(trio.current_time(), DIAL_EVERY_S)):
+            # Time alone makes addresses fit for a dial again, but not peers missing.
+            most_s = DIAL_EVERY_S if self.missing > 0 else math.inf
+            with trio.move_on_after(self._lost.wait_s(trio.current_time(), most_s)):
                 await self._need.wait()
 
     def _dial_lost(self) -> None:

@@ -11,6 +11,7 @@ up would be dialled more often than who stays. Only what the operator named is l
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Final
 
@@ -98,7 +99,8 @@ class LostPeers:
 
     def wait_s(self, now: float, most: float) -> float:
         """Return the seconds until an address is due, `most` if none is until then."""
-        return max(0.0, min((lost.due_at - now for lost in self._lost.values()), default=most))
+        due_at = min((lost.due_at for lost in self._lost.values()), default=math.inf)
+        return min(most, max(0.0, due_at - now))
 
     def _put_off(self, lost: _Lost, now: float) -> None:
         longest = LONGEST_REDIAL_S if now - lost.lost_at <= LOST_RECENTLY_S else LATE_REDIAL_S

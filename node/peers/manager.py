@@ -50,6 +50,9 @@ from unchained.storage.kv import KeyValueStore
 
 SILENT_POLLS: Final = 3
 """Status requests in a row without an answer after which a peer is dropped."""
+TOLD_PERIODS: Final = 1.5
+"""Periods in which peers are asked, for which one is not asked that has asked us itself: it will
+again after one, and the time that its request takes."""
 VISIT_S: Final = 20.0
 """Seconds that a peer may stay that came when all inbound places were taken, and got none."""
 CLOCKS_NEEDED: Final = 3
@@ -71,7 +74,7 @@ class _Peer:
 
     __slots__ = (
         "clock_offset_ms", "greeted", "identified", "info", "latency_s", "news", "poke",
-        "round_trip_s", "scope", "silent", "status", "told_at", "visit",
+        "round_trip_s", "scope", "silent", "status", "told_at", "visit", "wait",
     )  # fmt: skip
 
     def __init__(self, info: PeerInfo) -> None:
@@ -94,6 +97,8 @@ class _Peer:
         self.scope = trio.CancelScope()
         self.visit = trio.CancelScope()
         """Its deadline is the visit's end, never for a peer that has a place."""
+        self.wait = trio.CancelScope()
+        """Its deadline is when it is asked again how it stands."""
 
     @property
     def is_inbound(self) -> bool:
@@ -392,13 +397,16 @@ class PeerManager:
                 self._log.info("peer.silent", peer=peer.info.peer)
                 await self._transport.disconnect(peer.info.peer)
                 return
-            # An inbound peer that asks us says itself how it stands.
-            told = True
-            while told and not peer.poke.is_set():
-                with trio.move_on_after(self.settings.status_s) as wait:
-                    await peer.poke.wait()
-                told = peer.is_inbound and peer.told_at >= wait.deadline - self.settings.status_s
-                told = told and not self._is_due(peer)
+            again_at = trio.current_time() + self.settings.status_s
+            with trio.move_on_at(max(again_at, self._told_until(peer))) as peer.wait:
+                await peer.poke.wait()
+
+    def _told_until(self, peer: _Peer) -> float:
+        """Return until when there is no need to ask a peer: one that came to us, and asks us, says
+        itself how it stands."""
+        if not peer.is_inbound or self._is_due(peer):
+            return -math.inf
+        return peer.told_at + TOLD_PERIODS * self.settings.status_s
 
     async def _ask_status(self, peer: _Peer) -> bool:
         asked_ms = self._clock.now_ms()
@@ -474,6 +482,7 @@ class PeerManager:
         known = self._peers.get(peer)
         if known is not None:
             known.told_at = trio.current_time()
+            known.wait.deadline = max(known.wait.deadline, self._told_until(known))
             self._take_status(known, status)
         return self._own_status.current()
 

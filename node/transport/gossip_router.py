@@ -293,8 +293,8 @@ class GossipRouter:
         """Let as much time have gone by as so many heartbeats, of which nobody was to hear."""
         self._beats += beats
         last = self._beats - HISTORY_HEARTBEATS
-        for mid in [mid for mid, it in self._cache.items() if it.beat <= last]:
-            self._evict(mid)
+        while self._cache and next(iter(self._cache.values())).beat <= last:
+            self._evict(next(iter(self._cache)))
 
     def _forget_asked(self, now: float) -> None:
         while self._asked:
@@ -447,7 +447,8 @@ class GossipRouter:
             self._push(peer, known, Rpc(messages=(cached[:2],)))
 
     def _repair(self, name: str, topic: _Topic, now: float) -> None:
-        topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}
+        if topic.backoff:
+            topic.backoff = {peer: until for peer, until in topic.backoff.items() if until > now}
         if len(topic.mesh) < MESH_PEERS_MIN:
             for peer in self._pick(topic, MESH_PEERS - len(topic.mesh), outbound=False):
                 self._graft(name, topic, peer)

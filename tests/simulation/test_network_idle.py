@@ -12,7 +12,7 @@ from unchained.node.wire.limits import name_of
 
 NODES = 5
 MINUTES = 5
-STEPS_PER_MINUTE_MAX = {"peers.": 200, "sync.": 30, "Switchboard._beat": 60}
+STEPS_PER_MINUTE_MAX = {"peers.": 130, "sync.": 30, "Switchboard._beat": 60}
 """Steps of tasks, by what their names hold, of a node with four peers that asks for a status every
 half epoch, here 15 times a minute."""
 

@@ -536,8 +536,9 @@ class MemoryTransport:
 
     def unasked(self, end: _End, number: int) -> None:
         """Stop answering a request."""
-        if number in end.answering:
-            end.answering[number].cancel()
+        scope = end.answering.pop(number, None)
+        if scope is not None:
+            scope.cancel()
 
     def lost(self, end: _End, reason: DisconnectReason) -> None:
         """Forget a connection whose side of ours was closed."""
@@ -605,27 +606,19 @@ class MemoryTransport:
     async def _answer(self, end: _End, number: int, protocol: str, payload: bytes) -> None:
         if not end.open:
             return
-        with trio.CancelScope() as scope:
-            end.answering[number] = scope
-            try:
-                status, data = await self._handle(end.info.peer, protocol, payload)
-            finally:
-                del end.answering[number]
-            if end.open:
-                self._reply(end, number, status, data)
-
-    async def _handle(
-        self, peer: PeerId, protocol: str, payload: bytes
-    ) -> tuple[ResponseStatus, bytes]:
+        peer = end.info.peer
         place = self.switchboard.enter(peer, protocol)
-        if place is None:
-            return ResponseStatus.REFUSED, b""
-        try:
-            with place.scope:
-                return await self.switchboard.handle(peer, protocol, payload)
-        finally:
-            self.switchboard.leave(place, protocol)
-        return ResponseStatus.REFUSED, b""
+        status, data, is_wanted = ResponseStatus.REFUSED, b"", True
+        if place is not None:
+            end.answering[number] = place.scope
+            try:
+                with place.scope:
+                    status, data = await self.switchboard.handle(peer, protocol, payload)
+            finally:
+                is_wanted = end.answering.pop(number, None) is not None
+                self.switchboard.leave(place, protocol)
+        if is_wanted and end.open:
+            self._reply(end, number, status, data)
 
     def _reply(self, end: _End, number: int, status: ResponseStatus | None, data: bytes) -> None:
         def deliver() -> None:

@@ -49,6 +49,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True):
     epochs: int = 30
     """Epochs for which faults go on."""
     faults: tuple[str, ...] = EVERYTHING
+    fault_rate: float = 1.0
+    """Times as many faults as a few nodes have: there may be many more for them to befall."""
     longest_partition: float = 10
     """Epochs that a partition lasts at most."""
     hostile_chance: float = 0.0
@@ -94,6 +96,7 @@ SCENARIOS: Final = {
                  hostile_chance=0.1),
         Scenario(name="main-calm", network=MAIN_SIM, faults=(), epochs=15, wallets=0),
         Scenario(name="crowd", network=MAIN_SIM, nodes=200, miners=16, wallets=0, epochs=2,
-                 faults=WEATHER, compares_with_model=False),
+                 faults=(*WEATHER, "crash", "power cut", "clock drift"), fault_rate=8,
+                 longest_partition=1, compares_with_model=False),
     )
 }  # fmt: skip

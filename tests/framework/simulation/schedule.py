@@ -47,7 +47,7 @@ def draw_schedule(
         least, most = FAULTS_PER_EPOCH
         on = rng.random() < 0.5
         rate = math.exp(rng.uniform(math.log(least), math.log(most))) if on else 0.0
-        rate = rate if rates is None else rates.get(kind, rate)
+        rate = rate * scenario.fault_rate if rates is None else rates.get(kind, rate)
         at = 0.0
         while rate:
             at += rng.expovariate(rate) * scenario.epoch_s

@@ -32,6 +32,7 @@ from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.payer import Payer
 from tests.framework.simulation.progress import SILENCE, Progress
+from tests.framework.simulation.rare_collections import rare_collections
 from tests.framework.simulation.scenario import Scenario
 from tests.framework.simulation.schedule import Fault, Schedule
 from tests.framework.simulation.sightings import Sightings
@@ -445,7 +446,7 @@ def simulate_schedule(
                 structlog.reset_defaults()
 
         try:
-            with virtual_clock() as clock:
+            with virtual_clock() as clock, rare_collections():
                 run_virtual(main, seed=seed, clock=clock)
         except Exception as error:  # noqa: BLE001 - told in the outcome
             failure = error

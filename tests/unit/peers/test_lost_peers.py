@@ -62,6 +62,15 @@ def test_who_is_there_again_and_who_was_gone_for_a_day_is_not_looked_for() -> No
     assert lost.wait_s(LOOKED_FOR_S + 1, 5.0) == 5.0
 
 
+def test_none_that_is_due_late_makes_others_wait_for_longer() -> None:
+    lost = LostPeers(random.Random(5))
+    lost.note("a", 0.0)
+    moments(lost, LOST_RECENTLY_S + 2 * LATE_REDIAL_S)
+    now = LOST_RECENTLY_S + 2 * LATE_REDIAL_S
+    assert lost.wait_s(now, 1e9) > 5.0
+    assert lost.wait_s(now, 5.0) == 5.0
+
+
 def test_those_lost_last_are_looked_for_where_there_are_many() -> None:
     lost = LostPeers(random.Random(4))
     for number in range(LOST_PEERS_MAX + 3):

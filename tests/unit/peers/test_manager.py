@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 import trio
 
 from tests.framework.simulation.link_model import LinkModel
 from tests.framework.simulation.memory_network import MemoryNetwork, MemoryTransport
+from tests.simulation.test_network_idle import StepCounter
 from tests.unit.peers.test_address_book import onion
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
@@ -673,6 +675,44 @@ async def test_who_comes_and_goes_is_asked_how_it_stands_all_the_same() -> None:
         # At once, and every 15 s: questions for addresses that have to wait do not delay it.
         await trio.sleep(50)
         assert one.transport.statistics().requests_sent >= sent + 3
+
+
+async def test_of_two_peers_one_asks_the_other_how_it_stands_until_it_falls_silent() -> None:
+    async with a_world() as world:
+        (other,) = await world.peers("20.2.0.1")
+        one = await Peer(world, "20.1.0.1", limits=PeerLimits(outbound=1)).start()
+        know(one, [other])
+        await world.until(lambda: one.manager.status_of(other.transport.id), 60)
+        await trio.sleep(30)
+        asking, asked = (it.transport.statistics().requests_sent for it in (one, other))
+        await trio.sleep(600)
+        # Every 15 s and as long as the way there and back takes.
+        assert 35 <= one.transport.statistics().requests_sent - asking <= 40 + 1
+        # Of addresses it asks by itself, now and then.
+        assert other.transport.statistics().requests_sent - asked <= 2
+        assert other.manager.status_of(one.transport.id) is not None
+        asked = other.transport.statistics().requests_sent
+        one.manager.settings = msgspec.structs.replace(one.manager.settings, status_s=1e9)
+        await trio.sleep(60)
+        assert other.transport.statistics().requests_sent - asked >= 2
+
+
+async def test_a_node_that_misses_no_peer_does_not_look_for_one_every_five_seconds() -> None:
+    async with a_world() as world:
+        friend, other = await world.peers("20.1.0.1", "21.1.0.1")
+        limits = PeerLimits(outbound=1)
+        node = await Peer(world, "40.1.0.1", limits=limits, exchange_every_s=1e9).start()
+        know(node, [friend, other])
+        await world.until(node.dialled, 60)
+        await trio.sleep(60)
+        counter = StepCounter()
+        trio.lowlevel.add_instrument(counter)
+        await trio.sleep(3_600)
+        trio.lowlevel.remove_instrument(counter)
+        # All three wake for what is asked of peers.
+        assert counter.steps["peers.dial"] <= 3 * 60
+        await (friend if friend.ip in node.dialled() else other).stop()
+        await world.until(lambda: len(node.dialled()) == 1, 60)
 
 
 def know(node: Peer, others: Sequence[Peer], *, tried: bool = True) -> None:
