@@ -33,7 +33,7 @@ FIXED = (
     ("wallets", 2),
     ("shallow", 12),
     ("shallow", 65),
-    ("shallow", 301),
+    ("shallow", 439),
     ("weather", 16),
     ("hostile", 1),
     ("disks", 36),
@@ -43,6 +43,7 @@ FIXED = (
     ("siege", 39),
     ("main", 203),
     ("main", 88),
+    ("crowd", 4),
 )
 """Scenarios and seeds that every run has, so that each kind of fault and each state of interest is
 there each time. Those come first of which a failure is soon cut down."""
