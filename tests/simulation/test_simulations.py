@@ -33,6 +33,7 @@ FIXED = (
     ("wallets", 2),
     ("shallow", 12),
     ("shallow", 65),
+    ("shallow", 301),
     ("shallow", 439),
     ("weather", 16),
     ("hostile", 1),
