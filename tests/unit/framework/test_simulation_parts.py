@@ -35,6 +35,7 @@ from tests.framework.simulation.simulation import Simulation, simulate_schedule
 from tests.framework.simulation.skewed_clock import SkewedClock
 from tests.framework.simulation.small_queues import LIMITS, SmallQueues
 from tests.framework.simulation.virtual_clock import STALE_MAX, Nap, virtual_clock
+from unchained.node.transport.address_groups import network_group
 from unchained.storage.errors import StoreCorruptError, StoreError, StoreFullError
 from unchained.storage.kv import Batch
 
@@ -434,6 +435,18 @@ def test_a_hostile_node_is_left_out_like_any_fault_and_leaves_the_others_as_they
     whole, rest = names[len(schedule)], names[len(schedule) - 1]
     assert whole.keys() == {fault.kind for fault in hostile}
     assert rest == {kind: node for kind, node in whole.items() if kind != hostile[0].kind}
+
+
+async def test_no_two_names_of_a_policy_have_one_address(tmp_path: Path) -> None:
+    scenario = SCENARIOS["siege"]
+    schedule = tuple(
+        Fault(0, kind, {"share_percent": 10, "ms": 1_000}) for kind in sorted(HOSTILE_KINDS)
+    )
+    simulation = Simulation(scenario, 7, schedule, tmp_path)
+    peers = [node.new_peer() for node in simulation.hostile.values() for _ in range(600)]
+    ips = {peer.transport.ip for peer in peers}
+    assert len(ips) == len(peers) == 600 * len(HOSTILE_KINDS)
+    assert len({network_group(ip) for ip in ips}) == len(HOSTILE_KINDS)
 
 
 def test_a_policy_takes_fifty_lines_at_most() -> None:

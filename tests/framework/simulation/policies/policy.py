@@ -67,8 +67,13 @@ class Policy:
     def new_peer(self) -> Attacker:
         """Return a peer with a new name and address."""
         self._names += 1
-        ip = self.ip.replace(".0.", f".{self._names % 250}.")
-        return Attacker(self.simulation.net, ip, f"{self.name} as {self._names}")
+        return Attacker(self.simulation.net, self._next_ip(), f"{self.name} as {self._names}")
+
+    def _next_ip(self) -> str:
+        """Return an address of the policy's network that none of its names has had."""
+        network, host = self.ip.rsplit(".", 2)[0], int(self.ip.rsplit(".", 1)[1])
+        turn, place = divmod(self._names, 250)
+        return f"{network}.{place}.{host + turn}"
 
     async def run(self, note: Callable[[], None]) -> None:
         """Act until cancelled; `note` is called for each deed, if somebody hears of it."""
