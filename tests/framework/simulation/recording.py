@@ -43,6 +43,7 @@ class RecordedSettings(msgspec.Struct, frozen=True):
     compares_with_model: bool
     inbound: int = 32
     hostile_chance: float = 0.0
+    fault_rate: float = 1.0
 
 
 class _FirstSettings(msgspec.Struct, frozen=True):

@@ -27,7 +27,7 @@ from tests.framework.simulation.faulty_disk import (
 from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
-from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS
+from tests.framework.simulation.scenario import EVERYTHING, SCENARIOS, Scenario
 from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import FAULTS, Sightings
@@ -462,6 +462,18 @@ def test_sightings_name_what_never_happened() -> None:
     other = Sightings([("crash", 1)])
     seen.add(other)
     assert seen.never(["crash", "partition", "power cut"]) == ["power cut"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_recording_keeps_all_of_every_scenario(scenario: Scenario, tmp_path: Path) -> None:
+    schedule = draw_schedule(scenario, 3)
+    outcome = Outcome(
+        scenario, 3, schedule, failure="", trace="", hash="", start_ms=0, nodes=(), seconds=0.0,
+        cpu_s=0.0, height=0, sightings=Sightings(), events=(), coins={}, bodies={},
+    )  # fmt: skip
+    save(record(outcome), tmp_path / "kept.json")
+    kept = load(tmp_path / "kept.json")
+    assert (kept.scenario(), kept.schedule) == (scenario, schedule)
 
 
 def test_a_recording_comes_back_as_it_was_and_runs_again(tmp_path: Path) -> None:
