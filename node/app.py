@@ -73,9 +73,6 @@ from unchained.storage.open import open_store
 if TYPE_CHECKING:
     from unchained.node.sync.node_network import NodeNetwork
 
-PEER_KEY_NAME: Final = "peer-key"
-"""File of the data directory with the key that peers know the node by."""
-
 STAGE_STORE: Final = 0
 STAGE_CHAIN: Final = 1
 STAGE_NETWORK: Final = 2
@@ -369,7 +366,7 @@ def make_network(
     from unchained.node.sync.assumed_valid import assumed_valid
     from unchained.node.sync.node_network import NodeNetwork
     from unchained.node.sync.service import SyncSettings
-    from unchained.node.transport.identity import Identity
+    from unchained.node.transport.identity import PEER_KEY_FILE, Identity
     from unchained.node.transport.libp2p.host import HostConfig, Libp2pTransport
     from unchained.node.transport.ways_in import onion_is_apart, ways_in_of
 
@@ -391,7 +388,7 @@ def make_network(
             only=config.only,
             onion=bool(config.tor_control),
         ),
-        Identity.load_or_create(data_dir / PEER_KEY_NAME),
+        Identity.load_or_create(data_dir / PEER_KEY_FILE),
         log,
         clock=clock,
     )

@@ -1,4 +1,4 @@
-"""Bounds of numbers, and durations, as people are told them."""
+"""Bounds of numbers, durations and counts, as people are told them."""
 
 from __future__ import annotations
 
@@ -21,3 +21,9 @@ def duration(ms: int) -> str:
         if count or parts:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def number_of(count: int, one: str, many: str = "") -> str:
+    """Return how many there are of something: `1 coin`, `1,234 coins`; `many` where that is not
+    `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"

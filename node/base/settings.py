@@ -10,7 +10,7 @@ import difflib
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
@@ -27,6 +27,7 @@ from unchained.node.base.config import (
     section_titles,
     toml_value,
 )
+from unchained.node.base.near_names import did_you_mean
 
 FILE_NAME = "config.toml"
 LOG_NAME = "node.log"
@@ -271,7 +272,31 @@ def check(key: Key, value: object, origin: SettingOrigin, *, from_text: bool) ->
     try:
         return cast(object, msgspec.convert(value, cast(type, key.declared), strict=not from_text))
     except msgspec.ValidationError:
-        raise BadValueError(key.name, shown, f"expected {key.expected}", origin.text) from None
+        words = _words_of(key.kind)
+        hint = next(filter(None, (did_you_mean(text, words) for text in _texts(value, words))), "")
+        expected = f"expected {key.expected}" + (f"; {hint}" if hint else "")
+        raise BadValueError(key.name, shown, expected, origin.text) from None
+
+
+def _words_of(kind: inspect.Type) -> Sequence[str]:
+    """Return the words that a value of a type, or each of its values, may be."""
+    match kind:
+        case inspect.Metadata():
+            return _words_of(kind.type)
+        case inspect.LiteralType():
+            return [str(word) for word in kind.values]
+        case inspect.VarTupleType():
+            return _words_of(kind.item_type)
+        case inspect.UnionType():
+            return [word for option in kind.types for word in _words_of(option)]
+        case _:
+            return ()
+
+
+def _texts(value: object, words: Sequence[str]) -> list[str]:
+    """Return the texts in a value that are none of the words."""
+    values = value if isinstance(value, list) else [value]
+    return [text for text in values if isinstance(text, str) and text not in words]
 
 
 def prepare_data_dir(path: Path, *, owner: Callable[[], int] = os.geteuid) -> Path:

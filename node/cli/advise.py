@@ -14,6 +14,7 @@ from rich.table import Table
 from unchained.miner.advisor import Advice, Expectation, advise
 from unchained.miner.benchmark import MeasurementFailedError, quick_rate
 from unchained.miner.machine import auto_workers, physical_cores, usable_cpus
+from unchained.node.base.number_words import number_of
 from unchained.node.base.settings import Settings
 from unchained.node.base.user_text import user_text
 from unchained.node.cli import mine
@@ -170,7 +171,7 @@ def _show(answer: AdviceAnswer, network: Network) -> None:
     rows = [
         ("from", answer.source),
         ("network", f"{advice.network}, {advice.network_hashrate:,.4g} H/s at this target"),
-        ("this machine", f"{advice.hashrate:,.1f} H/s with {advice.workers} workers"),
+        ("this machine", f"{advice.hashrate:,.1f} H/s with {number_of(advice.workers, 'worker')}"),
         ("share", f"{advice.share:.3%} of the network"),
         ("a coin takes", f"{advice.hashes_per_coin:,.0f} hashes"),
         ("coins per epoch", f"{_range(advice.per_epoch)} in {duration(network.epoch_ms / 1000)}"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import count
@@ -28,6 +29,7 @@ from unchained.node.cli.options import (
     NetworkOption,
     settings_from,
 )
+from unchained.node.cli.short_ids import ShortIdError, is_short_peer, one_of
 from unchained.node.cli.tables import print_fields, print_rows
 from unchained.storage.errors import StoreLockedError
 from unchained.storage.lock import is_held
@@ -78,16 +80,12 @@ LOOKING: Final = frozenset(
 """Methods that show what a wallet has, and do nothing; but the balance, which people ask for first,
 is not among them."""
 
-CANDIDATES_SHOWN: Final = 5
-"""Ids that a prefix may stand for, as an error lists them."""
-
 LOOK_AROUND_S: Final = 1.0
 """How long a node of another network may take to say that it is there."""
 
 _ID_DIGITS: Final = 64
 _PREFIX: Final = re.compile(r"[0-9a-f]{4,63}", re.ASCII)
 _LISTED_PREFIX: Final = re.compile(r"[0-9a-f]{4,15}", re.ASCII)
-_PEER_PREFIX: Final = re.compile(r"(?:12D3|Qm)[1-9A-HJ-NP-Za-km-z]{1,40}", re.ASCII)
 
 TokenFileOption = Annotated[
     Path | None,
@@ -173,7 +171,12 @@ class Asker:
         if not isinstance(params, Mapping):
             return self._ask(method, params, seconds)
         wallet = {"wallet": params["wallet"]} if "wallet" in params else {}
-        params = {name: self._whole(method, name, value, wallet) for name, value in params.items()}
+        try:
+            params = {
+                name: self._whole(method, name, value, wallet) for name, value in params.items()
+            }
+        except ShortIdError as error:
+            raise CommandFailedError(str(error)) from None
         try:
             return self._ask(method, params, seconds)
         except CommandFailedError as error:
@@ -285,21 +288,24 @@ class Asker:
 
     def _whole(self, method: str, name: str, value: object, wallet: Mapping[str, object]) -> object:
         """Return a parameter with the ids in it whole; `wallet` is the parameter that names whose
-        they are, if there is one. Raises `CommandFailedError`."""
+        they are, if there is one. Raises `CommandFailedError`, `ShortIdError`."""
         if isinstance(value, list):
             return [self._whole(method, name, item, wallet) for item in value]
         if not isinstance(value, str):
             return value
         if name in ID_PARAMETERS and _PREFIX.fullmatch(value.lower()):
-            return self._one_of(value, self._ids(method, value.lower(), wallet))
+            return one_of(value, self._ids(method, value.lower(), wallet), _unknown(value))
         listed, by, is_paged = LISTED_IDS.get(method, ("", "", False))
         if name == listed and _LISTED_PREFIX.fullmatch(value.lower()):
             entries = self._pages(by, wallet) if is_paged else self.call_with(by, wallet)
             ids = {entry["id"] for entry in entries}
-            return self._one_of(value, {each for each in ids if each.startswith(value.lower())})
-        if name == "peer" and _PEER_PREFIX.fullmatch(value):
+            found = {each for each in ids if each.startswith(value.lower())}
+            return one_of(value, found, _unknown(value))
+        if name == "peer" and is_short_peer(value):
             peers = (peer["peer"] for peer in self._ask("net.peers", {}, ASK_SECONDS))
-            return self._one_of(value, {peer for peer in peers if peer.startswith(value)})
+            found = {peer for peer in peers if peer.startswith(value)}
+            unknown = f"no peer is connected whose id begins with {value}: `unchained-node peers`"
+            return one_of(value, found, unknown)
         return value
 
     def _ids(self, method: str, prefix: str, wallet: Mapping[str, object]) -> set[str]:
@@ -327,15 +333,6 @@ class Asker:
             if len(page) < PAGE_ENTRIES:
                 return
 
-    def _one_of(self, given: str, found: set[str]) -> str:
-        if len(found) == 1:
-            return found.pop()
-        if not found:
-            raise CommandFailedError(f"nothing is known whose id begins with {given}")
-        candidates = ", ".join(sorted(found)[:CANDIDATES_SHOWN])
-        more = " and others" if len(found) > CANDIDATES_SHOWN else ""
-        raise CommandFailedError(f"{given} could be {candidates}{more}: give more digits")
-
     # What went wrong, in the words of the command line
 
     def _not_running(self) -> str:
@@ -350,9 +347,8 @@ class Asker:
             for other in get_args(Network)
             if other != network and self._runs(other)
         ]
-        start = " ".join(
-            ["unchained-node start", *(f"{flag} {value}" for flag, value in self._given())]
-        )
+        flags = "".join(f" {flag} {shlex.quote(value)}" for flag, value in self._given())
+        start = f"unchained-node start{flags}"
         hint = "; ".join([f"start it with `{start}`", *others])
         return f"no node of network {network} is running in {settings.data_dir}: {hint}"
 
@@ -409,6 +405,10 @@ class Asker:
         names others. Raises `typer.BadParameter`."""
         chosen = columns if self._columns is None else _chosen(self._columns, rows)
         self.show(rows, lambda: print_rows(rows, chosen, empty))
+
+
+def _unknown(given: str) -> str:
+    return f"nothing is known whose id begins with {given}"
 
 
 def _busy(directory: Path) -> str:

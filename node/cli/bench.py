@@ -19,6 +19,7 @@ from unchained.miner.benchmark import (
     run_benchmark,
 )
 from unchained.miner.machine import available_kib, usable_cpus
+from unchained.node.base.number_words import number_of
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.json_output import print_json
 from unchained.node.cli.options import JsonOption
@@ -76,13 +77,15 @@ def measure_pow(
     fitting = [count for count in counts if affordable(count, mem_kib, available_kib())]
     if not fitting:
         typer.echo(
-            f"unchained-node: not enough memory for {counts[0]} workers of {mem_kib} KiB", err=True
+            f"unchained-node: not enough memory for {number_of(counts[0], 'worker')} of "
+            f"{mem_kib} KiB",
+            err=True,
         )
         raise typer.Exit(FAILED)
 
     def note(found: Measurement) -> None:
         if sys.stderr.isatty():
-            typer.echo(f"{found.workers} workers: {found.rate:,.1f} H/s", err=True)
+            typer.echo(f"{number_of(found.workers, 'worker')}: {found.rate:,.1f} H/s", err=True)
 
     async def main() -> Report:
         return await run_benchmark(fitting, mem_kib, seconds, note=note)
@@ -113,6 +116,6 @@ def _show(report: Report, skipped: int) -> None:
             "yes" if found.huge_pages else "no",
         )
     console.print(table)
-    console.print(f"advised    {advised_workers(report.results)} workers")
+    console.print(f"advised    {number_of(advised_workers(report.results), 'worker')}")
     if skipped:
-        console.print(f"left out   {skipped} numbers of workers: not enough memory")
+        console.print(f"left out   {number_of(skipped, 'number')} of workers: not enough memory")

@@ -9,6 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.randomness import SYSTEM
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
@@ -145,7 +146,7 @@ def _export_by_node(node: Asker, file: Path) -> None:
 
 
 def _show_exported(file: Path, height: int, size: int) -> None:
-    typer.echo(f"{file}: {height:,} anchors, {size:,} bytes")
+    typer.echo(f"{file}: {number_of(height, 'anchor')}, {size:,} bytes")
 
 
 @asking(app, "set-aside")

@@ -15,6 +15,7 @@ from rich.progress import Progress as ProgressBars
 from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.json_output import print_json
@@ -131,10 +132,12 @@ def _show_report(found: CheckReport, facts: dict[str, object], *, json: bool) ->
     for problem in found.problems:
         typer.echo(problem)
     if found.problem_count > len(found.problems):
-        typer.echo(f"and {found.problem_count - len(found.problems)} problems more")
+        typer.echo(f"and {number_of(found.problem_count - len(found.problems), 'problem')} more")
     entries = sum(found.entries.values())
-    verdict = "sound" if found.sound else f"{found.problem_count} problems: try --repair"
-    typer.echo(f"{entries} entries read: {verdict}")
+    verdict = (
+        "sound" if found.sound else f"{number_of(found.problem_count, 'problem')}: try --repair"
+    )
+    typer.echo(f"{number_of(entries, 'entry', 'entries')} read: {verdict}")
 
 
 @app.command()
@@ -186,7 +189,8 @@ def backup(
             copied = backup_store(store, target, report)
         entries, size = copied.entries, copied.size
     shown = {"path": str(target.absolute()), "entries": entries, "size": size}
-    node.show(shown, lambda: typer.echo(f"{target}: {entries:,} entries, {size:,} bytes"))
+    told = f"{target}: {number_of(entries, 'entry', 'entries')}, {size:,} bytes"
+    node.show(shown, lambda: typer.echo(told))
 
 
 def _settings(

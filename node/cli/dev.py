@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.guide import program
@@ -287,7 +288,9 @@ def reorg(
     _at_dev(node)
     height = node.call("chain.tip")["height"]
     if depth >= height:
-        raise CommandFailedError(f"there are {height - 1} anchors to undo, {depth} asked for")
+        raise CommandFailedError(
+            f"{number_of(height - 1, 'anchor')} can be undone, {depth} asked for"
+        )
     undone = node.call("chain.anchor_at", height=height - depth + 1)["header"]["id"]
     node.call_with("chain.set_aside", [undone])
     found = node.call("mine.generate", seconds=MINE_S, anchors=depth + 1)

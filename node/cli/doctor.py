@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
-from unchained.node.cli.guide import hint
+from unchained.node.cli.guide import hint, place_of
 from unchained.node.cli.options import settings_from
 from unchained.node.cli.tables import sentence_lines, width
 from unchained.storage.lock import holder_of
@@ -75,14 +76,17 @@ def add_to(root: typer.Typer) -> None:
 
 
 @user_text(
-    "Look at clock, disk, peers, ports, memory, huge pages, store and versions, and say what to "
-    "do. Exit code 0: all is well enough; 1: something is bad; 3: nothing is bad, but something "
-    "could not be looked at, as where no node runs."
+    "Look at clock, disk, peers, ports, memory, huge pages, key files, store and versions, and say "
+    "what to do. Exit code 0: all is well enough; 1: something is bad; 3: nothing is bad, but "
+    "something could not be looked at, as where no node runs."
 )
 def doctor(node: Asker) -> None:
     settings = settings_from(node.flags, config=None)
     found = list(findings(node, settings))
-    node.show([msgspec.to_builtins(finding) for finding in found], lambda: _print(found))
+    node.show(
+        [msgspec.to_builtins(finding) for finding in found],
+        lambda: _print(found, place_of(settings)),
+    )
     verdicts = {finding.verdict for finding in found}
     if BAD in verdicts:
         raise typer.Exit(EXIT_BAD)
@@ -156,12 +160,38 @@ def _without_node(settings: Settings) -> Iterator[Finding]:
     if holder is not None:
         why = f"{holder} has the data directory: it was not looked at"
         yield Finding("rpc port", UNKNOWN, why)
+        yield Finding("key files", UNKNOWN, why)
         yield Finding("store", UNKNOWN, why)
         return
     host, port, takes_next = rpc_place(config.rpc.listen, config.node.network)
     if config.rpc.enabled and port:
         yield _port("rpc port", host, port, "rpc.listen", takes_next=takes_next)
+    yield from _key_files(settings.data_dir)
     yield _store(settings)
+
+
+def _key_files(directory: Path) -> Iterator[Finding]:
+    """Look at the small files without which a node does not start, or starts as another."""
+    from unchained.node.rpc.core.credential_files import TOKEN_FILE
+    from unchained.node.rpc.http.gatekeeper import read_token
+    from unchained.node.rpc.http.tokens import TOKENS_FILE, TokenError, read_tokens
+    from unchained.node.transport.contract import BadIdentityError
+    from unchained.node.transport.identity import PEER_KEY_FILE, Identity
+
+    readers = {PEER_KEY_FILE: Identity.load, TOKEN_FILE: read_token, TOKENS_FILE: read_tokens}
+    are_sound = True
+    for name, read in readers.items():
+        try:
+            with suppress(FileNotFoundError):
+                read(directory / name)
+        except (BadIdentityError, TokenError) as error:
+            are_sound = False
+            yield Finding(name, BAD, str(error))
+        except OSError as error:
+            are_sound = False
+            yield Finding(name, BAD, os_error_line(error))
+    if are_sound:
+        yield Finding("key files", GOOD, "can be read, or are still to be made")
 
 
 def _port(name: str, host: str, port: int, key: str, *, takes_next: bool) -> Finding:
@@ -252,7 +282,7 @@ _SIGNS: Final[Mapping[str, tuple[str, Any]]] = {
 }
 
 
-def _print(found: list[Finding]) -> None:
+def _print(found: list[Finding], place: Mapping[str, str]) -> None:
     longest = max(len(finding.name) for finding in found)
     left = " " * (longest + 6)
     tty = sys.stdout.isatty()
@@ -264,6 +294,6 @@ def _print(found: list[Finding]) -> None:
     for finding in found:
         sign, colour = _SIGNS[finding.verdict]
         line = typer.style(sign, fg=colour) if tty else sign
-        typer.echo(f"{line}  {finding.name:{longest}}  {told(hint(harmless(finding.says)))}")
+        typer.echo(f"{line}  {finding.name:{longest}}  {told(hint(harmless(finding.says), place))}")
         if finding.do:
-            typer.echo(left + told(f"-> {hint(finding.do)}"))
+            typer.echo(left + told(f"-> {hint(finding.do, place)}"))

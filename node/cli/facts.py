@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import typer
 
-from unchained.node.base.number_words import duration
+from unchained.node.base.number_words import duration, number_of
 from unchained.node.base.terminal_text import harmless
 from unchained.node.cli.asker import Asker
 from unchained.node.cli.tables import (
@@ -38,7 +38,6 @@ _STYLES: Final = {
     "warning": YELLOW,
     "mining": GREEN,
 }
-_PAUSES: Final = {"by hand": "`mine stop`"}
 
 
 def show_facts(
@@ -155,10 +154,16 @@ def terms_facts(contract: Mapping[str, Any]) -> Facts:
     yield "pay it to", contract["text"]
 
 
+def miner_state(found: Mapping[str, Any]) -> str:
+    """Return how the miner stands, and why it does nothing where it does nothing."""
+    # A node of an earlier version does not say what it waits for.
+    reasons = ", ".join(found["pauses"]) or found.get("waits_for")
+    return f"{found['status']} ({reasons})" if reasons else str(found["status"])
+
+
 def miner_facts(found: Mapping[str, Any]) -> Facts:
     """Say what the miner does, what came of it, and how it is set."""
-    reasons = ", ".join(_PAUSES.get(reason, reason) for reason in found["pauses"])
-    yield "miner", f"{found['status']}{f': {reasons}' if reasons else ''}"
+    yield "miner", miner_state(found)
     if found["status"] == "off":
         yield "hashes for a coin", f"{int(found['work']):,} on average"
         return
@@ -174,7 +179,8 @@ def miner_facts(found: Mapping[str, Any]) -> Facts:
     rejected = f", {found['coins_rejected']} refused" if found["coins_rejected"] else ""
     yield (
         "found since start",
-        f"{found['coins_found']} coins, {found['anchors_found']} anchors" + rejected,
+        f"{number_of(found['coins_found'], 'coin')}, "
+        f"{number_of(found['anchors_found'], 'anchor')}{rejected}",
     )
     if (harvest := found["harvest"]) is not None:
         late = harvest["late"] + harvest["stray"]
@@ -205,14 +211,14 @@ def _settings(settings: Mapping[str, Any]) -> Facts:
             (settings["pause_on_battery"], "on battery"),
             (
                 settings["pause_above_load"],
-                f"while others use more than {settings['pause_above_load']} percent",
+                f"others use more than {settings['pause_above_load']} percent",
             ),
             (
                 settings["pause_after_input_s"],
-                f"until nobody has typed for {settings['pause_after_input_s']} s",
+                f"somebody typed in the last {settings['pause_after_input_s']} s",
             ),
         )
         if holds
     ]
     if pauses:
-        yield "pauses", ", ".join(pauses)
+        yield "pauses when", ", ".join(pauses)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Final
 
 from unchained.node.base.settings import Settings
 from unchained.node.rpc.core.credential_files import URL_FILE
 
 PROGRAM: Final = "unchained-node"
+
+PLACE_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
+    {"node.network": "--network", "node.data_dir": "--data-dir"}
+)
+"""Settings that lead to a node's files, and their flags."""
+
+_COMMAND: Final = re.compile(rf"`{PROGRAM} ([^`]+)`")
+_WITHOUT_PLACE: Final = frozenset({"config password"})
+"""Commands that have no such flags."""
 
 
 def program() -> str:
@@ -20,9 +33,36 @@ def program() -> str:
     return PROGRAM if shutil.which(PROGRAM) else shlex.quote(sys.argv[0])
 
 
-def hint(text: str) -> str:
-    """Return a text with commands such that they can be typed: `unchained-node …` in backticks."""
-    return text.replace(f"`{PROGRAM} ", f"`{program()} ")
+def hint(text: str, place: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return a text with commands such that they can be typed: `unchained-node …` in backticks.
+    `place`: the flags that lead where the user is at work, with their values."""
+
+    def typed(found: re.Match[str]) -> str:
+        said = found[1]
+        flags = {} if said in _WITHOUT_PLACE else place
+        given = (f" {flag} {shlex.quote(flags[flag])}" for flag in flags if flag not in said)
+        return f"`{program()} {said}{''.join(given)}`"
+
+    return _COMMAND.sub(typed, text)
+
+
+def place_in(arguments: Sequence[str]) -> dict[str, str]:
+    """Return the flags of a command line that lead to a node's files, with their values."""
+    found = {}
+    for word, following in pairwise([*arguments, ""]):
+        flag, equals, value = word.partition("=")
+        if flag in PLACE_FLAGS.values():
+            found[flag] = value if equals else following
+    return found
+
+
+def place_of(settings: Settings) -> dict[str, str]:
+    """Return the flags that lead to the files of these settings, with their values."""
+    return {
+        flag: str(settings.value(key))
+        for key, flag in PLACE_FLAGS.items()
+        if settings.origins[key].text != "default" and settings.value(key)
+    }
 
 
 class Guide:
@@ -49,8 +89,4 @@ class Guide:
 
     def command(self, name: str) -> str:
         """Return what to type for a command that is to find this node."""
-        flags = ""
-        for key, flag in (("node.network", "--network"), ("node.data_dir", "--data-dir")):
-            if self._settings.origins[key].text != "default" and self._settings.value(key):
-                flags += f" {flag} {shlex.quote(str(self._settings.value(key)))}"
-        return f"{program()} {name}{flags}"
+        return hint(f"`{PROGRAM} {name}`", place_of(self._settings)).strip("`")

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TextIO
 
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.terminal_text import ends, json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
@@ -215,7 +216,7 @@ def _days(node: Asker, wanted: dict[str, object], limit: int | None) -> Iterator
         size = PAGE if limit is None else min(limit - offset, PAGE)
         found = node.call_with("wallet.mined", _given(asked | {"limit": size, "offset": offset}))
         for day in found:
-            coins = f"{day['coins']} coin{'' if day['coins'] == 1 else 's'}"
+            coins = number_of(day["coins"], "coin")
             yield {
                 "order": (False, day["last_height"], day["time"]),
                 "time": day["time"],

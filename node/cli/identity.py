@@ -29,10 +29,9 @@ def show(
     json: JsonOption = False,
 ) -> None:
     # Only here: libp2p takes longer to import than other commands altogether.
-    from unchained.node.app import PEER_KEY_NAME
     from unchained.node.base.settings import prepare_data_dir
     from unchained.node.transport.contract import BadIdentityError
-    from unchained.node.transport.identity import Identity
+    from unchained.node.transport.identity import PEER_KEY_FILE, Identity
 
     flags = {
         "node.network": ("--network", network),
@@ -40,7 +39,7 @@ def show(
     }
     directory = prepare_data_dir(settings_from(flags, config=config).data_dir)
     try:
-        identity = Identity.load_or_create(directory / PEER_KEY_NAME)
+        identity = Identity.load_or_create(directory / PEER_KEY_FILE)
     except BadIdentityError as error:
         raise CommandFailedError(str(error)) from None
     show_one("peer", identity.peer, json=json)

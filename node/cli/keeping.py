@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import MINING_WALLET, Asker, CommandFailedError, asking
@@ -195,9 +196,10 @@ def print_lost(found: dict[str, Any]) -> None:
             err=True,
         )
     say(
-        f"Only a backup brings back {found['labels']} labels, {found['payees']} payees, "
-        f"{found['contracts']} contracts, {found['invoices']} invoices and whom "
-        f"{found['transfers']} transfers paid.",
+        f"Only a backup brings back {number_of(found['labels'], 'label')}, "
+        f"{number_of(found['payees'], 'payee')}, {number_of(found['contracts'], 'contract')}, "
+        f"{number_of(found['invoices'], 'invoice')} and whom "
+        f"{number_of(found['transfers'], 'transfer')} paid.",
         err=True,
     )
 

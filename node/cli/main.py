@@ -64,8 +64,8 @@ COMMANDS: Final[Mapping[str, Command]] = {
     ),
     "doctor": Command(
         ("doctor",),
-        "Look at clock, disk, peers, ports, memory, huge pages, store and versions, and say what "
-        "to do.",
+        "Look at clock, disk, peers, ports, memory, huge pages, key files, store and versions, and "
+        "say what to do.",
     ),
     "rpc": Command(
         ("status",),
@@ -154,7 +154,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _fail("interrupted", FAILED)
     except Exception as error:  # noqa: BLE001
-        return _report(error)
+        return _report(error, arguments)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
@@ -165,20 +165,20 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _report(error: Exception) -> int:
+def _report(error: Exception, arguments: Sequence[str] = ()) -> int:
     if isinstance(error, MemoryError):
         return _fail("out of memory", FAILED)
     # Imported only for a command that failed: help and completion have no use for them.
     from unchained.node.base.os_errors import os_error_line
     from unchained.node.base.settings import ConfigError
     from unchained.node.cli.asker import CommandFailedError
-    from unchained.node.cli.guide import hint
+    from unchained.node.cli.guide import hint, place_in
     from unchained.storage.errors import StoreError
 
     if isinstance(error, ConfigError):
-        return _fail(hint(str(error)), WRONG_USE)
+        return _fail(hint(str(error), place_in(arguments)), WRONG_USE)
     if isinstance(error, StoreError | CommandFailedError):
-        return _fail(hint(str(error)), FAILED)
+        return _fail(hint(str(error), place_in(arguments)), FAILED)
     if isinstance(error, BrokenPipeError):
         # Whoever read what was printed has enough, as `head` does.
         return FAILED

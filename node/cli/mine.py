@@ -8,7 +8,7 @@ import typer
 
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
-from unchained.node.cli.facts import miner_facts, print_facts
+from unchained.node.cli.facts import miner_facts, miner_state, print_facts
 from unchained.node.cli.options import about
 from unchained.node.cli.tables import print_rows
 
@@ -169,8 +169,7 @@ def generate(
 
 def _show_line(node: Asker, found: dict[str, Any]) -> None:
     """Say in a line how the miner stands; `mine status` says all of it."""
-    pauses = ", ".join(found["pauses"])
-    node.show(found, lambda: typer.echo(f"the miner: {found['status']} {pauses}".rstrip()))
+    node.show(found, lambda: typer.echo(f"the miner: {miner_state(found)}"))
 
 
 def _show(node: Asker, found: dict[str, Any]) -> None:

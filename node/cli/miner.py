@@ -32,6 +32,7 @@ from unchained.miner.settings import raised_nice
 from unchained.node.base.clock import SystemClock
 from unchained.node.base.log_lines import Terminal
 from unchained.node.base.logs import open_logs
+from unchained.node.base.number_words import number_of
 from unchained.node.base.service_manager import ServiceManager
 from unchained.node.base.services import root_cause, stop_on_signals
 from unchained.node.base.user_text import user_text
@@ -316,7 +317,7 @@ def totals(mined: PoolStatistics, done: RemoteStatistics) -> str:
         if count
     )
     return (
-        f"{mined.rate:,.1f} H/s   {done.accepted:,} shares accepted{more}   "
+        f"{mined.rate:,.1f} H/s   {number_of(done.accepted, 'share')} accepted{more}   "
         f"{mined.hashes:,} hashes   {node}"
     )
 

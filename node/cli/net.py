@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
 
@@ -53,8 +54,22 @@ def add_peer(
         str, typer.Argument(metavar="ADDRESS", help="Such as /ip4/HOST/tcp/PORT/p2p/ID.")
     ],
 ) -> None:
+    before = {peer["peer"]: peer["address"] for peer in node.call("net.peers")}
     found = node.call("net.add_peer", address=address)
-    node.show(found, lambda: typer.echo(f"connected to {found}"))
+
+    def human() -> None:
+        there = before.get(found)
+        if there is None:
+            typer.echo(f"connected to {found}")
+        elif there == address:
+            typer.echo(f"connected to {found} already")
+        else:
+            typer.echo(
+                f"connected to {found} already, at {harmless(there)}: {address} was not tried; it "
+                "is remembered"
+            )
+
+    node.show(found, human)
 
 
 @asking(app, "disconnect")

@@ -27,6 +27,7 @@ from unchained.miner.errors import SettingError
 from unchained.miner.jobs import PoolStatistics
 from unchained.miner.machine import THROTTLED_SHARE
 from unchained.node.base.clock import Clock
+from unchained.node.base.number_words import number_of
 from unchained.node.base.services import describe
 from unchained.node.base.terminal_text import ends
 from unchained.node.cli.guide import Guide
@@ -34,6 +35,7 @@ from unchained.node.cli.screen import Screen
 from unchained.node.consensus.params import Network
 from unchained.node.mining.control import ControlStatistics, MiningControl
 from unchained.node.observe.node_statistics import NodeStatistics
+from unchained.node.rpc.http.criterion import waits_for
 
 REFRESH_S: Final = 0.5
 """Seconds between two pictures; a key has one drawn at once."""
@@ -103,7 +105,7 @@ def _head(view: View) -> Text:
     elif miner.pauses:
         head.append(f"PAUSED: {', '.join(miner.pauses)}", "bold yellow")
     elif view.node.epochs is None or not view.node.epochs.mining:
-        head.append("waiting for the chain", "yellow")
+        head.append("waiting", "yellow")
     else:
         head.append("mining", "bold green")
     head.append(f"   height {status.height:,}")
@@ -151,7 +153,7 @@ def _figures(view: View, *, is_small: bool) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True, min_width=len("machine"))
     table.add_column(no_wrap=is_small, overflow="ellipsis" if is_small else "fold")
-    for name, shown in (
+    rows: list[tuple[str, RenderableType]] = [
         ("rate", _rate(view)),
         ("coins", _coins(view)),
         ("anchors", _anchors(view)),
@@ -162,9 +164,20 @@ def _figures(view: View, *, is_small: bool) -> Table:
         # A line of its own: the way to the program may be long, and it is to be copied.
         ("page", view.rpc or "-"),
         ("ask", view.next if view.rpc else "no RPC"),
-    ):
+    ]
+    if (waits := _waits_for(view)) is not None:
+        rows.insert(0, ("waits", waits))
+    for name, shown in rows:
         table.add_row(name, shown)
     return table
+
+
+def _waits_for(view: View) -> str | None:
+    """Return why the workers have nothing to do, where that is so."""
+    miner, epochs = view.node.miner, view.node.epochs
+    if miner is None or miner.pauses or epochs is None or epochs.mining:
+        return None
+    return waits_for(view.node.readiness)
 
 
 def _rate(view: View) -> Text:
@@ -240,14 +253,14 @@ def _epoch(view: View, *, with_bar: bool) -> RenderableType:
 
 def _network(view: View) -> str:
     network, status = view.node.network, view.node.status
-    peers = "alone" if network is None else f"{network.peers.greeted:,} peers"
+    peers = "alone" if network is None else number_of(network.peers.greeted, "peer")
     if network is not None and network.transport.classical:
         peers += f" ({network.transport.classical} classical)"
     if network is not None and network.sync.syncing:
         sync = network.sync
         left = "" if sync.eta_s is None else f", {datetime.timedelta(seconds=int(sync.eta_s))} left"
         return f"{peers}   catching up to {sync.target_height:,} at {sync.rate:,.0f}/s{left}"
-    return f"{peers}   {status.mempool.transfers:,} transfers waiting"
+    return f"{peers}   {number_of(status.mempool.transfers, 'transfer')} waiting"
 
 
 def _machine(miner: PoolStatistics | None, control: ControlStatistics | None) -> Text:
@@ -267,7 +280,7 @@ def _machine(miner: PoolStatistics | None, control: ControlStatistics | None) ->
         low = sensors.clock < THROTTLED_SHARE and not miner.paused
         text.append(f"   clock {sensors.clock:.0%}", "yellow" if low else "")
     if sensors.throttled:
-        text.append(f"   throttled {sensors.throttled:,} times", "yellow")
+        text.append(f"   throttled {number_of(sensors.throttled, 'time')}", "yellow")
     return text
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.cli.asker import Asker, CommandFailedError
 from unchained.node.rpc.core.values import SECRET_CHARS_MAX
 
@@ -118,8 +119,8 @@ def new_passphrase(none: bool, file: Path | None, descriptor: int | None) -> str
     chosen = read_passphrase(file, descriptor, what="New passphrase", new=True)
     if 0 < len(chosen) < PASSPHRASE_SHORT:
         typer.echo(
-            f"warning: a passphrase of {len(chosen)} characters is soon guessed by whoever gets "
-            f"the wallet's file: {PASSPHRASE_SHORT} or more are better",
+            f"warning: a passphrase of {number_of(len(chosen), 'character')} is soon guessed by "
+            f"whoever gets the wallet's file: {PASSPHRASE_SHORT} or more are better",
             err=True,
         )
     return chosen

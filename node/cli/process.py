@@ -34,7 +34,7 @@ from unchained.node.base.services import (
     stop_on_signals,
 )
 from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
-from unchained.node.cli.guide import Guide
+from unchained.node.cli.guide import Guide, hint, place_of
 from unchained.node.rpc.methods.node import LogLevel
 
 STOPPED = 0
@@ -166,7 +166,7 @@ def run_node(
         try:
             trio.run(_main, process, late, manager, compose, instruments=[instrument])
         except BaseException as failure:
-            line = _line(failure, expected, log_file)
+            line = hint(_line(failure, expected, log_file), place_of(settings))
             logs.log.error("node.stopped", exit_code=FAILED, error=line, exc_info=failure)
         else:
             logs.log.info("node.stopped", exit_code=STOPPED)

@@ -9,6 +9,8 @@ from typing import Final
 
 import typer
 
+from unchained.node.base.number_words import number_of
+
 LINE_EVERY: Final = 1_000
 """Anchors between two lines of progress where there is no terminal."""
 
@@ -57,6 +59,7 @@ ShowVotes = Callable[[str, int], None]
 def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
     """Give a function to report a transfer's confirmations to: a bar on a terminal, which stays
     and so says how it stands in the end, a line for each change else."""
+    told = number_of(wanted, "confirmation")
     if not sys.stderr.isatty():
         last: tuple[str, int] | None = None
 
@@ -64,7 +67,7 @@ def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
             nonlocal last
             if (status, has) != last:
                 last = status, has
-                typer.echo(f"{status}: {has} of {wanted} confirmations", err=True)
+                typer.echo(f"{status}: {has} of {told}", err=True)
 
         yield write
         return
@@ -74,7 +77,7 @@ def confirmations_shown(wanted: int) -> Iterator[ShowVotes]:
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed} of {task.total} confirmations"),
+        TextColumn(f"{{task.completed}} of {told}"),
         console=Console(stderr=True),
     ) as bars:
         bar = bars.add_task("waiting", total=wanted)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
@@ -170,10 +171,11 @@ def _is_found(found: VerifiedReceipt, payment: ShownPayment) -> bool | None:
 def _receipt_verdict(found: VerifiedReceipt) -> str:
     return (
         f"The receipt holds: anchor {found.height} of {found.network}, {moment(found.time_ms)}, "
-        f"includes transfer {found.txid.hex()}, with {found.anchors_on_top} anchors and at least "
-        f"{found.votes} votes on top. It ends at anchor {found.tip_id.hex()} of height "
-        f"{found.tip_height}, {moment(found.tip_time_ms)}, and shows nothing of what came after: "
-        "make sure that this one is on the chain that counts."
+        f"includes transfer {found.txid.hex()}, with "
+        f"{number_of(found.anchors_on_top, 'anchor')} and at least "
+        f"{number_of(found.votes, 'vote')} on top. It ends at anchor {found.tip_id.hex()} of "
+        f"height {found.tip_height}, {moment(found.tip_time_ms)}, and shows nothing of what came "
+        "after: make sure that this one is on the chain that counts."
     )
 
 
@@ -316,7 +318,7 @@ def verify_reserve(
         return
     say(
         f"The proof holds: after anchor {found.state_height} of {found.network} its maker could "
-        f"spend {facts['amount']} UNC in {len(found.coins)} coins. It rests on anchor "
+        f"spend {facts['amount']} UNC in {number_of(len(found.coins), 'coin')}. It rests on anchor "
         f"{found.tip_id.hex()} of height {found.tip_height}, {moment(found.tip_time_ms)}: make "
         "sure that this one is on the chain that counts. The coins may have been spent since."
     )

@@ -119,13 +119,19 @@ def run_until_stopped(
     from unchained.node.cli.already_running import refuse_if_running
 
     refuse_if_running(settings)
-    # Only here, since it takes longer than most other commands altogether.
     from unchained.node.base.runner import one_thread_for_numpy, rest_collector
     from unchained.node.cli.resource_limits import make_room
 
     make_room()
     one_thread_for_numpy()
     rest_collector()
+    _check_rpc(settings)
+    _check_network(settings)
+    if not json:
+        # What follows takes seconds, on a busy machine many, before the log has its first line.
+        name = settings.config.node.network
+        typer.echo(f"starting a node of the network {name} in {settings.data_dir}", err=True)
+    # Only here, since it takes longer than most other commands altogether.
     from unchained.miner.errors import MinerError
     from unchained.node.app import build
     from unchained.node.cli.process import run_node
@@ -143,8 +149,6 @@ def run_until_stopped(
     )
     from unchained.storage.errors import StoreError
 
-    _check_rpc(settings)
-    _check_network(settings)
     wanted = panel and not json and settings.config.mining.enabled
     screen = _screen() if wanted else None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from unchained.node.base.number_words import duration
+from unchained.node.base.number_words import duration, number_of
 from unchained.node.base.terminal_text import harmless, json_line
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, asking
@@ -89,7 +89,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     unmet = [name for name, text in found["checks"].items() if not text.startswith("ok")]
     ready = "ready" if found["ready"] else f"not ready ({', '.join(unmet)})"
     mining = f"mining at {found['hashrate']:,.1f} H/s" if found["mining"] else "not mining"
-    waiting = f"{found['mempool_transfers']} transfers, {found['mempool_bytes']:,} bytes"
+    transfers = number_of(found["mempool_transfers"], "transfer")
+    waiting = f"{transfers}, {found['mempool_bytes']:,} bytes"
     rows = [
         ("network", f"{found['network']} ({found['genesis'][:8]})", ""),
         (
@@ -110,7 +111,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
             rows.append((name, harmless(text), YELLOW))
     refused = found["refused_reorg"]
     if refused is not None:
-        text = f"a better chain forks {refused['depth']} anchors below the tip: {refused['winner']}"
+        depth = number_of(refused["depth"], "anchor")
+        text = f"a better chain forks {depth} below the tip: {refused['winner']}"
         rows.append(("attention", text, RED))
     if found["clock_behind_ms"]:
         behind = duration(found["clock_behind_ms"])

@@ -190,7 +190,7 @@ def node_server(parts: ServerParts, settings: RpcSettings) -> Server:
         TransferRoom(chain, parts.intake, clock),
         MempoolRoom(chain, reader, clock),
         mining,
-        MinerRoom(chain, miner=miner),
+        MinerRoom(chain, miner=miner, readiness=parts.readiness),
         DebugRoom(counted, parts.tasks, parts.traces),
         NetRoom(network, clock),
         WalletRoom(parts.wallets, chain.queries),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
@@ -20,9 +21,21 @@ NOBODY_ANSWERS: Final = (
     f"no peer has answered yet, and nothing is mined on this network before; {MINE_ALONE}"
 )
 
+NO_NETWORK: Final = f"this node runs without a network; {MINE_ALONE}"
+
 NOT_LAUNCHED: Final = (
     "the network has not been launched: nobody else is there, and its genesis changes when it is"
 )
+
+
+def waiting_words(left_s: float | None) -> str:
+    """Say what a node waits for that no peer has answered: it goes on by itself after so many
+    seconds, never for None."""
+    if left_s is None:
+        return NOBODY_ANSWERS
+    return (
+        f"no peer has answered yet; if none does, this node goes on by itself in {ceil(left_s)} s"
+    )
 
 
 def say_alone(

@@ -8,6 +8,7 @@ asked for their votes (Protocol §6, §11). What a peer claims of its work decid
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,6 +133,8 @@ class SyncService:
         self._states: dict[PeerId, PeerState] = {}
         self._following: dict[CoinId, trio.Event] = {}
         self._behind = 0
+        self._looks_at = math.inf
+        """When a node that has reached nobody is looked at, in Trio's time."""
         self._rest = LateRest()
         self._target = SyncTarget()
         self._long_sync = LongSync(
@@ -174,6 +177,13 @@ class SyncService:
     def lag(self) -> int:
         """Anchors that sync has still to fetch."""
         return max(0, self._target.height - self._chain.status.value.height) if self._behind else 0
+
+    def alone_in_s(self) -> float | None:
+        """Return after how many seconds a node that no peer has answered goes on by itself; None:
+        it does not."""
+        if self._settings.alone_s is None:
+            return None
+        return min(self._settings.alone_s, max(0.0, self._looks_at - trio.current_time()))
 
     def statistics(self) -> SyncStatistics:
         """Return a snapshot."""
@@ -220,7 +230,8 @@ class SyncService:
         if seconds and self._peers.knows_others:
             self._log.info("sync.waits_for_peers", seconds=seconds)
         while True:
-            await trio.sleep(ALONE_S if seconds is None else seconds)
+            self._looks_at = trio.current_time() + (ALONE_S if seconds is None else seconds)
+            await trio.sleep_until(self._looks_at)
             if self._peers.greeted() or self.synced.value or self._behind:
                 is_told = False
             elif seconds is not None:

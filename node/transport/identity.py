@@ -16,6 +16,8 @@ from unchained.node.base.randomness import SYSTEM
 from unchained.node.transport.contract import BadIdentityError, PeerId
 
 IDENTITY_FILE_HEADER: Final = "unchained identity 1"
+PEER_KEY_FILE: Final = "peer-key"
+"""File of the data directory with the key that peers know the node by."""
 KEY_FILE_BYTES_MAX: Final = 1_024
 _FORM = re.compile(rf"{IDENTITY_FILE_HEADER}\n([0-9a-f]{{64}})\n?\Z")
 
@@ -39,9 +41,18 @@ class Identity:
 
         Raises `BadIdentityError` with one line that names the file and what is wrong."""
         try:
-            text = read_private(path, KEY_FILE_BYTES_MAX, close=True).decode("ascii")
+            return cls.load(path)
         except FileNotFoundError:
             return cls._create(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Identity:
+        """Read the key file. Raises FileNotFoundError, and `BadIdentityError` as
+        `load_or_create`."""
+        try:
+            text = read_private(path, KEY_FILE_BYTES_MAX, close=True).decode("ascii")
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError) as error:
             raise BadIdentityError(f"cannot read the identity key {path}: {_why(error)}") from None
         found = _FORM.match(text)

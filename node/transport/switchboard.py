@@ -6,6 +6,7 @@ import dataclasses
 import enum
 import random
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 from structlog.typing import FilteringBoundLogger
@@ -69,6 +70,10 @@ class Counters:
     bytes_sent: int = 0
     misbehaviours: int = 0
     faults: int = 0
+
+
+NOT_ADMITTED: Final = "this node connects to nobody who is banned here, or of another network"
+"""Why a peer is not dialled that the gate does not let in."""
 
 
 class Switchboard:

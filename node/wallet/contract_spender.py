@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from unchained.node.base.number_words import number_of
 from unchained.node.consensus.policy import MAX_REPLACED, replacement_fee
 from unchained.node.primitives.conditions import (
     Condition,
@@ -424,7 +425,7 @@ def _warning(left: int, is_contested: bool) -> str:
         )
     if left <= REFUND_NEAR_ANCHORS:
         return (
-            f"the refund is possible {left} anchors from now: if the claim is not included before, "
-            "the other side can take the coins back, and it sees the preimage"
+            f"the refund is possible {number_of(left, 'anchor')} from now: if the claim is not "
+            "included before, the other side can take the coins back, and it sees the preimage"
         )
     return ""

@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 import msgspec
 
+from unchained.node.base.number_words import number_of
 from unchained.node.primitives.amounts import shortest
 from unchained.node.primitives.conditions import HashTimeLockCondition, MultisigCondition
 from unchained.node.primitives.transfer import Transfer
@@ -178,7 +179,11 @@ class _Status:
         refunds = "this wallet" if terms.refund_key_hash in self._own else "the other side"
         preimage = "known" if self._watched.preimage is not None else "not known here"
         left = terms.height - self._wallet.progress(self._view).tip_height - 1
-        when = f"from height {terms.height} on, {left} anchors from now" if left > 0 else "now"
+        when = (
+            f"from height {terms.height} on, {number_of(left, 'anchor')} from now"
+            if left > 0
+            else "now"
+        )
         return (
             f"{claims} can claim it with the preimage, which is {preimage}; {refunds} can take it "
             f"back {when}"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from unchained.node.base.number_words import number_of
 from unchained.node.consensus.coin_proof import CoinProof
 from unchained.node.crypto.addresses import OutputPlace
 from unchained.node.crypto.keys import CIPHERTEXT_SIZE
@@ -148,7 +149,8 @@ def prove_reserve(
         total += coin.value
     if total < amount:
         raise ReserveProofError(
-            f"{len(chosen)} coins that can be proven now are worth {shortest(total)} UNC, "
+            f"what can be proven now is worth {shortest(total)} UNC, in "
+            f"{number_of(len(chosen), 'coin')}, "
             f"expected {shortest(amount)} UNC (at most {RESERVE_COINS_MAX} coins; those of "
             "the tip take another anchor)"
         )

@@ -18,6 +18,7 @@ from typing import Annotated, Final
 
 import msgspec
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.consensus.errors import ConditionUnmetError
 from unchained.node.consensus.params import Network
@@ -135,7 +136,8 @@ class Unsigned(UnsignedCore, array_like=True, frozen=True, gc=False):
         """Check that the coins are worth outputs and fee. Raises `SigningError`."""
         if len(self.values) != len(self.inputs):
             raise SigningError(
-                f"the unsigned transfer has {len(self.values)} values for {len(self.inputs)} coins"
+                f"the unsigned transfer has {number_of(len(self.values), 'value')} for "
+                f"{number_of(len(self.inputs), 'coin')}"
             )
         given = sum(output.value for output in self.outputs) + self.fee
         if sum(self.values) != given:

@@ -120,7 +120,7 @@ Headers = tuple[AnchorHeader, ...]
 Bodies = tuple[tuple[Body, ...], ...]
 """For each id asked, in order, the body or nothing; the last ones may be left out."""
 Blobs = tuple[bytes, ...]
-"""For each id asked, in order, the bytes or none; the last ones may be left out."""
+"""For each id asked, in order, its bytes, empty where it is not known; the last may be left out."""
 Addresses = tuple[Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_ADDRESS)], ...]
 
 

@@ -17,6 +17,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.table import Table
 
+from tests.framework.arguments import ScriptParser, file_to_write
 from unchained.node.base.runner import one_thread_for_numpy
 
 Result = dict[str, object]
@@ -100,21 +101,23 @@ def table(results: Sequence[Result]) -> Table:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``[NAME[:PART]…] [--json FILE]``; return the exit code: 1 if a benchmark raised."""
-    names = list(arguments)
-    file: Path | None = None
-    if "--json" in names:
-        at = names.index("--json")
-        if at + 1 == len(names):
-            print("bench: --json needs a FILE", file=sys.stderr)
-            return 2
-        file = Path(names[at + 1])
-        del names[at : at + 2]
-    one_thread_for_numpy()
     known = discover(BENCH_DIR)
+    parser = ScriptParser(prog="scripts/bench", description="Run benchmarks.")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME[:PART]",
+        help=f"of {', '.join(known)} (default: all); PART is one of those that its module names",
+    )
+    parser.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="write the results to FILE"
+    )
+    options = parser.parse_args(arguments)
+    names, file = options.names, options.json
     unknown = [name for name in names if name.partition(":")[0] not in known]
     if unknown:
-        print(f'bench: no "{unknown[0]}"; there are: {", ".join(known)}', file=sys.stderr)
-        return 2
+        parser.error(f'no "{unknown[0]}"; there are: {", ".join(known)}')
+    one_thread_for_numpy()
     results, failed = run_all([(name, load(name)) for name in names or known], sys.stderr)
     if file is not None:
         file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

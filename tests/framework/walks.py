@@ -13,7 +13,6 @@ payment enters as the body of a request: HTTP around it is left out as well.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -32,6 +31,7 @@ import structlog
 import trio
 import trio.testing
 
+from tests.framework.arguments import ScriptParser, file_to_write
 from tests.framework.async_tests import run_virtual
 from tests.framework.simulation.link_model import LinkModel
 
@@ -484,10 +484,12 @@ def commit() -> str:
 
 def main() -> int:
     """List the walks, or put them where the documentation shows them; return the exit status."""
-    parser = argparse.ArgumentParser(
+    parser = ScriptParser(
         prog="scripts/walks", description="List what three events make a node run."
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the walks to FILE")
+    parser.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="also write the walks to FILE"
+    )
     parser.add_argument("--markdown", action="store_true", help="print them for the documentation")
     parser.add_argument("--write", action="store_true", help="put them into docs/architecture.md")
     parser.add_argument("--check", action="store_true", help="fail if --write would change it")

@@ -41,7 +41,6 @@ from unchained.node.transport.libp2p import (
     identify,
     listener,
     pace,
-    requests,
     unsent_answers,
     yamux,
 )
@@ -381,7 +380,7 @@ def link_limits() -> str:
                 identify.ECHOES_BURST, identify.ECHOES_PER_S
             ),
             "a request must have come, and its answer be taken, within": (
-                f"{requests.REQUEST_READ_S:g} s"
+                f"{connection.WHOLE_READ_S:g} s"
             ),
             "bytes of one peer's answers that wait to be taken; further ones are refused": (
                 unsent_answers.UNSENT_ANSWER_BYTES_OF_PEER_MAX

@@ -77,7 +77,7 @@ def test_a_receipt_says_whom_it_pays(person: Person) -> None:
     assert (found["anchors_on_top"], found["txid"]) == (1, sent["txid"])
     said = stranger.run("verify-receipt", file, "--payee", paycode).stdout
     assert said.startswith("The receipt holds: anchor 5 of reg, 20")
-    assert "1 anchors and at least 1 votes on top" in said
+    assert "1 anchor and at least 1 vote on top" in said
     assert "It pays 1.50000000 UNC to " in said
     assert "shows nothing of what came after" in said
     assert "Whether the payee's wallet finds it is not shown" in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,8 @@ def test_every_script_is_sound_shell(script: Path) -> None:
     assert (script.stat().st_mode & 0o111 != 0) is (script.name != "environment")
 
 
-def test_without_a_python_that_is_recent_enough_there_is_one_clear_line(tmp_path: Path) -> None:
-    # A copy of the project, and a machine whose only Python is too old.
+def copy_of_project(tmp_path: Path, *tools_wanted: str) -> Path:
+    """Make a project with little more than scripts; return the folder of all tools of a machine."""
     (tmp_path / "scripts").mkdir()
     for name in ("start", "environment"):
         (tmp_path / "scripts" / name).write_bytes((ROOT / "scripts" / name).read_bytes())
@@ -33,9 +34,15 @@ def test_without_a_python_that_is_recent_enough_there_is_one_clear_line(tmp_path
     (tmp_path / "node/crypto/native/argon2.c").touch()
     tools = tmp_path / "bin"
     tools.mkdir()
-    for name in ("bash", "dirname", "cat", "cut", "sha256sum", "flock", "tail", "id", "grep"):
+    usual = ("bash", "dirname", "cat", "cut", "sha256sum", "flock", "tail", "id", "grep")
+    for name in (*usual, *tools_wanted):
         found = subprocess.run(["which", name], capture_output=True, text=True, check=True)
         (tools / name).symlink_to(found.stdout.strip())
+    return tools
+
+
+def test_without_a_python_that_is_recent_enough_there_is_one_clear_line(tmp_path: Path) -> None:
+    tools = copy_of_project(tmp_path)
     old = tools / "python3"
     old.write_text('#!/usr/bin/env bash\n[ "$1" = --version ] && echo Python 3.9.2\n')
     old.chmod(0o755)
@@ -50,3 +57,29 @@ def test_without_a_python_that_is_recent_enough_there_is_one_clear_line(tmp_path
     assert done.stdout == ""
     assert done.stderr == "unchained: Python 3.11 or later is needed; found Python 3.9.2\n"
     assert not (tmp_path / ".venv").exists()
+
+
+def test_without_a_package_index_the_last_line_says_so(tmp_path: Path) -> None:
+    tools = copy_of_project(tmp_path)
+    (tmp_path / "requirements.lock").write_text(f"nothing==1 --hash=sha256:{'0' * 64}\n")
+    # An environment whose pip nobody answers: the port of `discard` takes no connections.
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / ".venv")], check=True)
+    done = subprocess.run(
+        [str(tools / "bash"), str(tmp_path / "scripts/start")],
+        env={
+            "PATH": str(tools),
+            "HOME": str(tmp_path),
+            "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+            "PIP_RETRIES": "0",
+            "PIP_TIMEOUT": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    last = done.stderr.splitlines()[-1]
+    assert "the package index" in last
+    assert "PIP_INDEX_URL" in last
+    assert "apt" not in done.stderr

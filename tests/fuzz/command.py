@@ -6,7 +6,6 @@ that can be had, otherwise by a loop in plain Python, many times slower, and the
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import subprocess
 import sys
@@ -19,9 +18,11 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from tests.framework.arguments import ScriptParser, above_zero
 from tests.fuzz.failures import keep_failure
 from tests.fuzz.growing import KINDS, changed, grow
 from tests.fuzz.kernel import KERNEL, MISSING, compiler, fuzz_kernel
+from tests.fuzz.replay import PAGE
 from tests.fuzz.target import LARGEST, FuzzTarget, NotTotalError
 from tests.fuzz.targets import all_targets
 
@@ -70,7 +71,7 @@ def fuzz(target: FuzzTarget, seconds: float, *, plain: bool = False) -> int:
             return _keep(target, fuzz_kernel(Path(folder), seconds))
     if plain or importlib.util.find_spec("atheris") is None:
         if not plain:
-            print(f"{target.name}: no atheris for this Python, so by plain Python", flush=True)
+            print(f"{target.name}: there is no atheris, so by plain Python", flush=True)
         return _keep(target, [*target.corpus(), *grow(target, seconds, seed=time.time_ns())])
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "found")
@@ -103,14 +104,39 @@ def _under_atheris(target: FuzzTarget, options: Sequence[str]) -> subprocess.Com
 def main(arguments: Sequence[str]) -> int:
     """Run the command; return its exit status."""
     targets = all_targets() | {KERNEL.name: KERNEL}
-    parser = argparse.ArgumentParser(
+    parser = ScriptParser(
         prog="scripts/fuzz", description="Try decoders with bytes that nobody meant for them."
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="targets (default: all)")
-    parser.add_argument("--hours", type=float, default=1 / 60, metavar="H", help="for each target")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="targets, of those that --list prints (default: all); kernel, the proof-of-work "
+        "kernel in C, takes clang with libFuzzer",
+    )
+    parser.add_argument(
+        "--hours", type=above_zero, default=1 / 60, metavar="H", help="for each target"
+    )
     parser.add_argument("--list", action="store_true", help="print the targets' names")
     parser.add_argument("--plain", action="store_true", help="without atheris")
+    parser.add_argument(
+        "--coverage",
+        action="store_true",
+        help="fuzz nothing; say which code of the consensus, of messages and of primitives the "
+        "corpus reaches",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help=f"with --coverage: write that into {PAGE} as well"
+    )
     options = parser.parse_args(arguments)
+    if not options.coverage:
+        parser.refuse_unused(options, ["publish"], "without --coverage")
+    else:
+        parser.refuse_unused(options, ["names", "hours", "list", "plain"], "beside --coverage")
+        # What is measured must not have been imported before, as it is here.
+        replay = [sys.executable, "-m", "tests.fuzz.replay"]
+        publish = ["--publish"] if options.publish else []
+        return subprocess.run([*replay, *publish], check=False).returncode
     unknown = [name for name in options.names if name not in targets]
     if unknown:
         parser.error(f"no target {unknown[0]!r}; there are: {', '.join(targets)}")

@@ -67,7 +67,6 @@ class Twin:
             [sys.executable, "-m", *self._words],
             env={**os.environ, "PYTHONHASHSEED": hash_seed},
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
             text=True,
         )
 

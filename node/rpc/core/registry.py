@@ -13,12 +13,12 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, Final, TypeVar
 
 import msgspec
 
 from unchained.node.base import vocabulary
+from unchained.node.base.near_names import did_you_mean
 from unchained.node.base.user_text import user_text
 from unchained.node.base.vocabulary import Named
 from unchained.node.rpc.core.errors import InvalidParamsError, MethodNotFoundError, RpcError, short
@@ -26,9 +26,6 @@ from unchained.node.rpc.core.values import Secret, decode
 from unchained.node.rpc.core.wrong_values import in_words
 
 _MARK: Final = "__rpc_mark__"
-_LONGEST_GUESS: Final = 64
-"""Longest unknown name, in characters, that is compared to the known ones."""
-
 _UNKNOWN_MEMBER: Final = re.compile(r"unknown field `([^`]{1,64})`")
 
 F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
@@ -247,10 +244,8 @@ def _structs(kind: Any) -> Iterator[type[msgspec.Struct]]:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return `: did you mean "x"?` for the known name nearest to `name`, or nothing."""
-    if len(name) > _LONGEST_GUESS:
-        return ""
-    near = get_close_matches(name, list(known), n=1)
-    return f': did you mean "{near[0]}"?' if near else ""
+    hint = did_you_mean(name, known)
+    return f": {hint}" if hint else ""
 
 
 def _methods(room: object) -> Iterator[Method]:

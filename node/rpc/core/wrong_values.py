@@ -70,7 +70,8 @@ def in_words(failure: str, kind: Any, given: object, *, quote: bool = True) -> s
         return f"the member {missing[1]!r} is missing, expected {_words(wanted)}{where}"
     if not said.startswith(_OWN_WORDS):
         return said + where
-    return f"expected {_words(wanted)}, got {got(value, quote=quote)}{where}"
+    near = _nearest(wanted, value) if quote else ""
+    return f"expected {_words(wanted)}, got {got(value, quote=quote)}{near}{where}"
 
 
 def _part(kind: Any, given: object, path: str) -> tuple[Any, object]:
@@ -108,6 +109,22 @@ def _options(kind: Any) -> list[Any]:
 
 def _words(kind: Any) -> str:
     return _joined(dict.fromkeys(_of_one(option) for option in _options(kind))) or "null"
+
+
+def _nearest(kind: Any, value: object) -> str:
+    """Return a guess at which of the words that were expected was meant, where some were."""
+    from msgspec import inspect
+
+    from unchained.node.base.near_names import did_you_mean
+
+    known: list[str] = []
+    for option in _options(kind):
+        if isinstance(option, inspect.EnumType):
+            known += [str(member.value) for member in option.cls]
+        elif isinstance(option, inspect.LiteralType):
+            known += map(str, option.values)
+    hint = did_you_mean(value, known) if isinstance(value, str) else ""
+    return f"; {hint}" if hint else ""
 
 
 def _of_one(kind: Any) -> str:

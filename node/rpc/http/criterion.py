@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+OK: Final = "ok"
+"""How the words of a criterion that is met begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +37,9 @@ class ReadinessSource(Protocol):
 
     def check(self) -> Readiness:
         """Return the state of each check."""
+
+
+def waits_for(readiness: Readiness | None) -> str | None:
+    """Return in words what a miner waits for that has no work; None where that is not known."""
+    says = "" if readiness is None else readiness.checks["synced"]
+    return None if not says or says.startswith(OK) else says.removeprefix("not known: ")

@@ -227,15 +227,16 @@ def token_file(path: Path) -> str:
     can read it.
     """
     try:
-        token = _token_in(path)
+        return read_token(path)
     except FileNotFoundError:
         with suppress(FileExistsError):
             write_private(path, SYSTEM.token_bytes(_SECRET_BYTES).hex().encode(), replace=False)
-        token = _token_in(path)
+        return read_token(path)
+
+
+def read_token(path: Path) -> str:
+    """Return the token in a file. Raises as `token_file`, and FileNotFoundError."""
+    token = read_private(path, _TOKEN_FILE_BYTES_MAX).decode(errors="replace").strip()
     if _TOKEN.fullmatch(token) is None:
         raise TokenError(f"{path} holds no token of 64 hex digits: delete it to get another")
     return token
-
-
-def _token_in(path: Path) -> str:
-    return read_private(path, _TOKEN_FILE_BYTES_MAX).decode(errors="replace").strip()

@@ -9,19 +9,16 @@ from typing import Final, Protocol
 
 from unchained.node.base.clock import Clock
 from unchained.node.base.fanout import Watch
-from unchained.node.base.number_words import duration
+from unchained.node.base.number_words import duration, number_of
 from unchained.node.base.ports import LONE_NETWORKS
 from unchained.node.chain.service import ChainService
 from unchained.node.peers.manager import CLOCKS_NEEDED
-from unchained.node.rpc.http.criterion import Criterion, Readiness
-from unchained.node.sync.alone import YOURS_ALONE
+from unchained.node.rpc.http.criterion import OK, Criterion, Readiness
+from unchained.node.sync.alone import NO_NETWORK, YOURS_ALONE, waiting_words
 from unchained.storage.kv import StoreStatistics
 
 LEAST_FREE_BYTES: Final = 512 << 20
 """Free space on the data directory's disk below which a node is not ready."""
-
-OK: Final = "ok"
-
 
 CLOCK_OFFSET_S: Final = 30.0
 """Seconds between this machine's clock and the median of the peers' above which a node is not
@@ -59,6 +56,10 @@ class SyncTargets(Protocol):
     @property
     def lag(self) -> int:
         """Anchors that sync has still to fetch."""
+
+    def alone_in_s(self) -> float | None:
+        """Return after how many seconds a node that no peer has answered goes on by itself; None:
+        it does not."""
 
 
 class WritableStore(Protocol):
@@ -123,10 +124,13 @@ class ReadinessCheck:
             return "a better chain waits for the operator: see chain.reorg_refused in the log"
         if self._synced.value:
             return f"{OK}: height {self._chain.status.value.height:,}"
-        if self._peers is not None and not len(self._peers.greeted()):
-            return "not known: no peer of this network has answered yet"
+        if self._peers is None:
+            return f"not known: {NO_NETWORK}"
+        if not len(self._peers.greeted()):
+            left_s = None if self._sync_targets is None else self._sync_targets.alone_in_s()
+            return f"not known: {waiting_words(left_s)}"
         lag = 0 if self._sync_targets is None else self._sync_targets.lag
-        more = f": {lag:,} anchors to fetch" if lag else ""
+        more = f": {number_of(lag, 'anchor')} to fetch" if lag else ""
         return f"the chain is behind that of the peers{more}"
 
     def _peer_count(self) -> str:

@@ -118,7 +118,7 @@ class TokenBook:
         self._clock = clock
         self._randomness = randomness
         self._lock = threading.Lock()
-        self._tokens = {token.id: token for token in _read(path)}
+        self._tokens = {token.id: token for token in read_tokens(path)}
         self._watches: set[_Watch] = set()
         self._signed_again: set[tuple[str, str]] = set()
         """Tokens and transfers that they were given a second signature of: they count whatever
@@ -423,7 +423,8 @@ def _bounded(spent: Sequence[Spent]) -> tuple[Spent, ...]:
     return (*joined, *(entry for index, entry in enumerate(spent) if index not in older))
 
 
-def _read(path: Path) -> tuple[Token, ...]:
+def read_tokens(path: Path) -> tuple[Token, ...]:
+    """Return the tokens in a file, none where there is none. Raises `TokenError`, OSError."""
     try:
         with path.open("rb") as file:
             content = file.read(FILE_BYTES_MAX + 1)

@@ -17,6 +17,7 @@ from unchained.node.mining.own_miner import OwnMiner
 from unchained.node.rpc.core.errors import InvalidParamsError, UnavailableError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Amount, Hash
+from unchained.node.rpc.http.criterion import ReadinessSource, waits_for
 from unchained.node.rpc.methods.header import shown_target
 from unchained.node.rpc.methods.mining import ON_DEMAND
 
@@ -83,6 +84,7 @@ class MachineState(msgspec.Struct, frozen=True):
     the last 10 s, minute and quarter of an hour; `work` the hashes that a coin takes on average;
     `expected_ms` between two coins of this node, at the rate of 10 s. `advice`: what to expect at
     the rate of the minute, and how lucky it was so far. What there is not without a miner is None.
+    `waits_for` says why it is `waiting`, None where it is not.
     """
 )
 class MiningStatus(msgspec.Struct, frozen=True):
@@ -105,6 +107,7 @@ class MiningStatus(msgspec.Struct, frozen=True):
     settings: MinerSettings | None
     machine: MachineState | None
     advice: Advice | None
+    waits_for: str | None = None
 
 
 class MinerRoom:
@@ -115,8 +118,10 @@ class MinerRoom:
         chain: ChainService,
         *,
         miner: OwnMiner | None,
+        readiness: ReadinessSource,
     ) -> None:
         self._chain = chain
+        self._readiness = readiness
         self._miner = miner
         self._control = None if miner is None else miner.control
 
@@ -154,6 +159,7 @@ class MinerRoom:
             settings=None if pool is None or governed is None else _settings(pool, governed),
             machine=None if governed is None else _machine(governed),
             advice=None if control is None else control.advice(),
+            waits_for=waits_for(self._readiness.check()) if state == "waiting" else None,
         )
 
     @method("mine.start", Access.FULL, errors=(UnavailableError,))

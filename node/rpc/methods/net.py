@@ -159,7 +159,13 @@ class NetRoom:
         timeout=DIAL_S + 10,
         errors=(InvalidParamsError, RefusedError, UnavailableError),
     )
-    @user_text("Connect to a node, remember its address, and return its id.")
+    @user_text(
+        """Connect to a node, remember its address, and return its id.
+
+        Where the node that the address names is connected already, at whatever address, that stays
+        as it is: the address is remembered and not tried.
+        """
+    )
     async def add_peer(self, address: Address) -> str:
         try:
             peer = await self._transport.connect(address, timeout=DIAL_S)

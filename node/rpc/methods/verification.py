@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 import trio
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.runner import Runner
 from unchained.node.base.token_bucket import TokenBucket
 from unchained.node.base.user_text import user_text
@@ -234,7 +235,8 @@ class VerificationRoom:
             found = verify_coin_proof(proof, self._network, self._backend)
             text = (
                 f"headers, targets and proofs of work fit, from genesis to the tip at height "
-                f"{found.tip_height}: {found.anchors} anchors, {found.coins} coins"
+                f"{found.tip_height}: {number_of(found.anchors, 'anchor')}, "
+                f"{number_of(found.coins, 'coin')}"
             )
             whole = VerificationStep("whole", True, text)
         except FalseCoinProofError as error:

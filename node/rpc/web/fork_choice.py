@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from unchained.node.base.number_words import number_of
 from unchained.node.rpc.web.texts import short_hash
 
 Anchor = Mapping[str, Any]
@@ -100,4 +101,4 @@ def _sentence(height: int, count: int, branches: Sequence[RivalBranch], lead: fl
 
 
 def _votes(count: int) -> str:
-    return f"{count:,} vote{'' if count == 1 else 's'}"
+    return number_of(count, "vote")

@@ -6,6 +6,7 @@ import functools
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
+from unchained.node.base.number_words import number_of
 from unchained.node.rpc.web import drawings, texts
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Renderer:
             "span": texts.span,
             "large": texts.large,
             "size": texts.size_of,
+            "number_of": number_of,
         }
         environment.globals |= {
             "ring": drawings.ring,

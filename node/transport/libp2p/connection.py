@@ -53,8 +53,9 @@ who has many requests under way for long is nobody who floods."""
 IDENTIFIES_BURST: Final = 4
 IDENTIFIES_PER_S: Final = 1 / 60
 """Times that a peer is told who we are: on a link once will do, and some ask every few minutes."""
-RPC_READ_S: Final = 30.0
-"""Seconds from an RPC's first byte in which the rest of it has to come, as of a request."""
+WHOLE_READ_S: Final = 30.0
+"""Seconds in which a request has to come whole, an RPC from its first byte on, and in which an
+answer has to be taken."""
 OUTBOX_RPCS_MAX: Final = 4096
 
 
@@ -133,11 +134,11 @@ class Connection:
         `StreamFaultError`, `StreamBrokenError`."""
         if await stream.ended():
             raise StreamBrokenError("the peer gossips no more")
-        with trio.move_on_after(RPC_READ_S) as reading:
+        with trio.move_on_after(WHOLE_READ_S) as reading:
             data = await stream.read(await read_varint(stream, RPC_BYTES_MAX))
         if reading.cancelled_caught:
             # Half of one would be held for ever.
-            raise StreamBrokenError(f"no whole RPC in {RPC_READ_S:g} s")
+            raise StreamBrokenError(f"no whole RPC in {WHOLE_READ_S:g} s")
         await self.pace.turn()
         rpc = gossip_wire.decode(data)
         return rpc, work_of(rpc, len(data))

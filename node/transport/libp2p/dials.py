@@ -27,7 +27,7 @@ from unchained.node.transport.libp2p.secured import (
 )
 from unchained.node.transport.libp2p.streams import TcpStream
 from unchained.node.transport.libp2p.upgrader import Upgraded, Upgrader
-from unchained.node.transport.switchboard import Switchboard
+from unchained.node.transport.switchboard import NOT_ADMITTED, Switchboard
 
 LOOKUPS_MAX: Final = 4
 
@@ -85,7 +85,7 @@ class Dials:
                 problem = DialRefusedError(text, refusal)
                 continue
             if gated and not self._switchboard.admits(place.ip, gated, Direction.OUTBOUND):
-                problem = DialRefusedError(text, "the gate refuses it")
+                problem = DialRefusedError(text, NOT_ADMITTED)
                 continue
             try:
                 stream = await self._route.open(place.dial_host, place.port)

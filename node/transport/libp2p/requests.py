@@ -23,7 +23,7 @@ from unchained.node.transport.contract import (
     ResponseTooLargeError,
 )
 from unchained.node.transport.libp2p.budget import NodeBudget
-from unchained.node.transport.libp2p.connection import Connection
+from unchained.node.transport.libp2p.connection import WHOLE_READ_S, Connection
 from unchained.node.transport.libp2p.pace import PRICE_OF_REFUSAL, WORK_PER_REFUSAL
 from unchained.node.transport.libp2p.streams import (
     CHUNK_BYTES,
@@ -35,8 +35,6 @@ from unchained.node.transport.libp2p.streams import (
 from unchained.node.transport.served import Place
 from unchained.node.transport.switchboard import ResponseStatus, Switchboard
 
-REQUEST_READ_S: Final = 30.0
-"""A request must have arrived after so long, and its answer be taken."""
 REQUEST_AT_ONCE_BYTES: Final = 128 << 10
 """Bytes of a request that are sent along with the protocol's name, without waiting."""
 
@@ -128,7 +126,7 @@ async def answer(
 async def _refuse(connection: Connection, stream: MuxedStream, price: int) -> None:
     """Answer none of a request. Whoever asks pays for it, whatever there is no room for."""
     await connection.pace.spend(WORK_PER_REFUSAL, price=price)
-    with trio.move_on_after(REQUEST_READ_S):
+    with trio.move_on_after(WHOLE_READ_S):
         await _reply(stream, ResponseStatus.REFUSED, b"")
 
 
@@ -140,7 +138,7 @@ async def _serve(
     place: Place,
 ) -> None:
     limits = switchboard.served[protocol].limits
-    with trio.move_on_after(REQUEST_READ_S) as reading:
+    with trio.move_on_after(WHOLE_READ_S) as reading:
         length = int.from_bytes(await stream.read(4), "big")
         if length > limits.max_request:
             detail = f"{length} bytes, at most {limits.max_request}"
@@ -149,7 +147,7 @@ async def _serve(
             return
         payload = await stream.read(length)
     if reading.cancelled_caught:
-        detail = f"no whole request in {REQUEST_READ_S} s"
+        detail = f"no whole request in {WHOLE_READ_S} s"
         connection.accuse(Misbehaviour.BAD_REQUEST, detail, protocol)
         return
     answered: tuple[ResponseStatus, bytes] | None = None
@@ -173,7 +171,7 @@ async def _give(
         switchboard.counters.requests_refused += 1
         await _refuse(connection, stream, PRICE_OF_REFUSAL)
         return
-    with trio.move_on_after(REQUEST_READ_S):
+    with trio.move_on_after(WHOLE_READ_S):
         await _reply(stream, status, response, connection.budget, place)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.framework.arguments import ScriptParser, above_zero, at_least, file_to_write
 from tests.framework.mutation import planted
 from tests.framework.mutation.catalogue import (
     ROOMS,
@@ -35,11 +36,16 @@ from tests.framework.mutation.tree_copy import copy_tree
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CACHE: Final = ".ci/mutation"
+OF_MUTANTS: Final = (
+    "changed", "room", "file", "id", "sample", "seed", "list", "workers", "tests", "tiers",
+    "seconds", "mutant_seconds", "publish",
+)  # fmt: skip
+"""Options that say nothing of planted bugs."""
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return what the command line says."""
-    parser = argparse.ArgumentParser(
+    parser = ScriptParser(
         prog="scripts/mutate",
         description="Plant one small fault after the other, and see whether a test notices.",
     )
@@ -54,24 +60,31 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     which.add_argument("--room", action="append", choices=ROOMS, help="only this room")
     which.add_argument("--file", action="append", help="only this file")
     which.add_argument("--id", action="append", help="only this mutant; names may be cut short")
-    which.add_argument("--sample", type=int, metavar="N", help="N of them, drawn by --seed")
+    which.add_argument("--sample", type=at_least(1), metavar="N", help="N of them, drawn by --seed")
     which.add_argument("--seed", type=int, default=1)
     which.add_argument("--list", action="store_true", help="print ids and run nothing")
     how = parser.add_argument_group("how")
-    how.add_argument("-j", type=int, default=os.cpu_count() or 1, dest="workers")
+    how.add_argument("-j", type=at_least(1), default=os.cpu_count() or 1, dest="workers")
     how.add_argument("--tests", nargs="+", default=TESTS, metavar="PATH", help="by these tests")
     how.add_argument(
-        "--tiers", type=int, metavar="N", help="go no further than to the Nth nearest kind of tests"
+        "--tiers",
+        type=at_least(1),
+        metavar="N",
+        help="go no further than to the Nth nearest kind of tests",
     )
-    how.add_argument("--seconds", type=float, metavar="N", help="begin no mutant after N seconds")
+    how.add_argument(
+        "--seconds", type=above_zero, metavar="N", help="begin no mutant after N seconds"
+    )
     how.add_argument(
         "--mutant-seconds",
-        type=float,
+        type=above_zero,
         default=Limits().mutant_s,
         metavar="N",
         help="for each mutant, tests that take N seconds in all (default: %(default).0f)",
     )
-    how.add_argument("--json", type=Path, metavar="FILE", help="write every verdict to FILE")
+    how.add_argument(
+        "--json", type=file_to_write, metavar="FILE", help="write every verdict to FILE"
+    )
     how.add_argument(
         "--publish",
         action="store_true",
@@ -87,6 +100,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     bugs.add_argument("--command", help="what looks for them (default: the tests that they name)")
     options = parser.parse_args(arguments)
+    if options.planted is None:
+        parser.refuse_unused(options, ["command"], "without --planted")
+    else:
+        parser.refuse_unused(options, OF_MUTANTS, "beside --planted")
+    if options.sample is None:
+        parser.refuse_unused(options, ["seed"], "without --sample")
     if options.publish and options.sample is not None:
         narrowed = (options.changed, options.file, options.id, options.seconds)
         if any(each is not None for each in narrowed) or list(options.tests) != list(TESTS):
@@ -102,6 +121,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     if options.planted is not None:
         return run_planted(options, root)
     files = files_of(root, options.room or ROOMS)
+    unknown = sorted(set(options.file or ()) - set(files))
+    if unknown:
+        print(f"mutate: {unknown[0]} is no file of the rooms that mutants are of", file=sys.stderr)
+        return 2
     mutants = choose(options, root, files)
     if options.list:
         for mutant in mutants:

@@ -7,10 +7,11 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.framework.arguments import ScriptParser, above_zero, at_least, file_to_write
 from tests.framework.async_tests import quiet_seeds
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
@@ -36,18 +37,35 @@ most runs that cut a failure down would go on for long after that."""
 KIND_WORDS: Final = 5
 """Words of a failure that say what kind it is."""
 SEEDS: Final = 2**31
+REPLAY_HAS: Final = ("scenario", "seed", "count", "hours", "tries", "hash", "states")
+"""Arguments that do nothing where a recording is run again."""
+LINE_S: Final = 10.0
+"""Seconds between two lines that say how far a simulation is, where there is no terminal."""
 
 
 class Shown:
-    """Shows on a terminal how far a simulation is."""
+    """Shows how far simulations are: on a terminal as it goes on, elsewhere by a line now and then,
+    counted over all of them, since one that a failure is cut down by may be short."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._title = ""
+        self._line_at = now() + LINE_S
+
+    def begin(self, title: str) -> None:
+        """Go over to another simulation."""
         self._title = title
 
     def show(self, at_s: float, of_s: float, height: int) -> None:
+        text = f"{self._title}: {at_s:.0f} of about {of_s:.0f} virtual s, height {height}"
         if sys.stderr.isatty():
-            text = f"{self._title}: {at_s:.0f} of about {of_s:.0f} virtual s, height {height}"
             print(f"\r{text:<76}", end="\r", file=sys.stderr, flush=True)
+        elif self._now() >= self._line_at:
+            print(text, file=sys.stderr, flush=True)
+            self._line_at = self._now() + LINE_S
+
+
+SHOWN: Final = Shown()
 
 
 def run_once(
@@ -55,8 +73,8 @@ def run_once(
 ) -> Outcome:
     """Run one simulation, for so many virtual seconds at most, and show how far it is."""
     with quiet_seeds():
-        shown = Shown(f"{scenario.name} {seed}")
-        return simulate_schedule(scenario, seed, schedule, shown, until_s)
+        SHOWN.begin(f"{scenario.name} {seed}")
+        return simulate_schedule(scenario, seed, schedule, SHOWN, until_s)
 
 
 def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
@@ -139,21 +157,25 @@ def wanted(arguments: argparse.Namespace) -> Iterator[tuple[Scenario, int]]:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = ScriptParser(
         prog="scripts/simulate",
         description="Simulate whole networks of nodes from a seed; see docs/simulation.md.",
     )
-    parser.add_argument("scenario", nargs="*", help=f"of {', '.join(SCENARIOS)}; else some in turn")
-    parser.add_argument("--seed", type=int, help="the first seed; drawn anew each time without")
-    parser.add_argument("--count", type=int, default=1, help="simulations of each scenario")
     parser.add_argument(
-        "--hours", type=float, help="go on for so long, with one seed after another"
+        "scenario", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; else some in turn"
+    )
+    parser.add_argument("--seed", type=int, help="the first seed; drawn anew each time without")
+    parser.add_argument("--count", type=at_least(1), default=1, help="simulations of each scenario")
+    parser.add_argument(
+        "--hours", type=above_zero, help="go on for so long, with one seed after another"
     )
     parser.add_argument("--replay", type=Path, metavar="FILE", help="run a recording again")
-    parser.add_argument("--record", type=Path, metavar="FILE", help="write a recording of the last")
+    parser.add_argument(
+        "--record", type=file_to_write, metavar="FILE", help="write a recording of the last"
+    )
     parser.add_argument(
         "--tries",
-        type=int,
+        type=at_least(0),
         default=SHRINK_TRIES,
         help="runs that cutting a failure down may take, 0 for none (%(default)s)",
     )
@@ -163,10 +185,11 @@ def main(words: Sequence[str] | None = None) -> int:
     unknown = [name for name in arguments.scenario if name not in SCENARIOS]
     if unknown:
         parser.error(f"no scenario {unknown[0]}: expected one of {', '.join(SCENARIOS)}")
-    if arguments.count < 1 or (arguments.hours is not None and arguments.hours <= 0):
-        parser.error("--count and --hours take a number above 0")
     if arguments.replay is not None:
+        parser.refuse_unused(arguments, REPLAY_HAS, "beside --replay: the recording says it all")
         return _replay(arguments)
+    if arguments.hours is not None:
+        parser.refuse_unused(arguments, ["count"], "beside --hours")
     seen, failed = Sightings(), 0
     for scenario, seed in wanted(arguments):
         outcome = run_once(scenario, seed, draw_schedule(scenario, seed))

@@ -56,7 +56,7 @@ from unchained.node.transport.contract import (
     Validator,
 )
 from unchained.node.transport.gossip_router import Rpc
-from unchained.node.transport.switchboard import ResponseStatus, Switchboard
+from unchained.node.transport.switchboard import NOT_ADMITTED, ResponseStatus, Switchboard
 
 DEAD_AFTER_S: Final = 20.0
 """A connection on which nothing arrives for so long is given up."""
@@ -410,7 +410,7 @@ class MemoryTransport:
             return peer
         ip = self._network.names.get(parsed.host, parsed.host)
         if not self.switchboard.admits(ip, peer, Direction.OUTBOUND):
-            raise DialRefusedError(address, "the gate refuses it")
+            raise DialRefusedError(address, NOT_ADMITTED)
         self.switchboard.counters.dials += 1
         try:
             with trio.fail_after(timeout):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from tests.framework.arguments import ScriptParser, at_least, file_to_write
 from tests.framework.torture.clocks import JUMPS_S, run_clocks
 from tests.framework.torture.damage import STORE_CASES, WALLET_CASES, run_damage
 from tests.framework.torture.disks import CASES as DISK_CASES
@@ -39,9 +38,9 @@ PARTS: Final[dict[str, tuple[int, Callable[[PartReport, int], None], str]]] = {
 """By name: how often it is done where nothing is said, what does it, and what that is."""
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ScriptParser:
     """Return what reads the command line."""
-    made = argparse.ArgumentParser(
+    made = ScriptParser(
         prog="scripts/torture",
         description="Torture real nodes on reg. Exit code 1 if anything does not hold, or a part "
         "could not be run.",
@@ -54,10 +53,13 @@ def parser() -> argparse.ArgumentParser:
         + ". All, if none is named",
     )
     made.add_argument(
-        "--times", type=int, metavar="N", help="how often in each part; of soak the minutes"
+        "--times",
+        type=at_least(1),
+        metavar="N",
+        help="how often in each part; of soak the minutes",
     )
     made.add_argument("--seed", type=int, help="draw what is done from this seed")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write a report")
+    made.add_argument("--json", type=file_to_write, metavar="FILE", help="write a report")
     return made
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from unchained.node.base.number_words import between, duration
+from unchained.node.base.number_words import between, duration, number_of
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ def test_bounds_are_told_in_words(low: float | None, high: float | None, said: s
 )
 def test_a_duration_has_its_two_largest_units(ms: int, shown: str) -> None:
     assert duration(ms) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ((0, "coin"), "0 coins"),
+        ((1, "coin"), "1 coin"),
+        ((1_234, "coin"), "1,234 coins"),
+        ((1, "entry", "entries"), "1 entry"),
+        ((2, "entry", "entries"), "2 entries"),
+    ],
+)
+def test_one_thing_is_told_as_one(words: tuple[int, str], shown: str) -> None:
+    assert number_of(*words) == shown

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
 from unchained.node.cli.guide import hint
+from unchained.node.cli.short_ids import ShortIdError, one_of
 from unchained.node.rpc.core.credential_files import URL_FILE
 from unchained.node.rpc.core.errors import InvalidParamsError, WalletRefusedError
 from unchained.storage.lock import DirectoryLock
@@ -137,10 +138,33 @@ def test_a_whole_id_and_other_texts_are_not_looked_up(monkeypatch: pytest.Monkey
 
 def test_an_ambiguous_id_is_answered_with_the_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     node = asker_of(FakeClient(), monkeypatch)
-    with pytest.raises(CommandFailedError, match=f"ab1 could be {COIN}, {OTHER}: give more"):
-        node._one_of("ab1", {COIN, OTHER})
+    with pytest.raises(ShortIdError, match=f"ab1 could be {COIN}, {OTHER}: give more"):
+        one_of("ab1", {COIN, OTHER}, "unknown")
     with pytest.raises(CommandFailedError, match="nothing is known whose id begins with ffff"):
         node.call("coin.get", coin="ffff")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("12D3", "12D3 is too short for a peer's id: expected all of it, or its first 12 "),
+        (PEER[:11], "is too short for a peer's id"),
+        ("Qm1234", "is too short for a peer's id"),
+        ("12D3KooWzzzz", "no peer is connected whose id begins with 12D3KooWzzzz"),
+    ],
+)
+def test_the_beginning_of_a_peers_id_has_to_say_which(
+    given: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = FakeClient()
+    node = asker_of(client, monkeypatch)
+    with pytest.raises(CommandFailedError) as refused:
+        node.call("net.disconnect", peer=given)
+    assert says in str(refused.value)
+    assert "net.disconnect" not in dict(client.asked)
+    # An address that is to be banned is no id.
+    node.call("net.ban", peer="12.3.4.5")
+    assert ("net.ban", {"peer": "12.3.4.5"}) in client.asked
 
 
 APP = typer.Typer(rich_markup_mode=None)

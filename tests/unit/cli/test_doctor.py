@@ -83,6 +83,24 @@ def test_a_store_of_another_network_is_bad(
     assert found["store"]["verdict"] == doctor.BAD
 
 
+def test_key_files_that_are_broken_are_findings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert (code, found["key files"]["verdict"]) == (3, doctor.GOOD)
+    assert not (tmp_path / "peer-key").exists(), "looking makes none"
+    for name in ("peer-key", "rpc.token", "rpc.tokens"):
+        (tmp_path / name).write_text("no key")
+        (tmp_path / name).chmod(0o600)
+        code, found = looked(capsys, "--data-dir", str(tmp_path))
+        assert (code, found[name]["verdict"]) == (1, doctor.BAD)
+        assert str(tmp_path / name) in found[name]["says"]
+        (tmp_path / name).unlink()
+    (tmp_path / "peer-key").mkdir()
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert (code, found["peer-key"]["verdict"]) == (1, doctor.BAD)
+
+
 def test_what_another_process_has_is_not_judged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,7 +108,7 @@ def test_what_another_process_has_is_not_judged(
     code, found = looked(capsys, "--data-dir", str(tmp_path))
     lock.release()
     assert code == 3
-    for name in ("node", "store", "rpc port"):
+    for name in ("node", "store", "rpc port", "key files"):
         assert found[name]["verdict"] == doctor.UNKNOWN, found[name]
     assert f"process {os.getpid()} has the data directory" in found["store"]["says"]
 
@@ -127,11 +145,11 @@ def test_what_is_long_fits_the_terminal(
     finding = doctor.Finding(
         "clock_offset", doctor.BAD, said, "look at docs/network.md, at the end"
     )
-    doctor._print([finding])
+    doctor._print([finding], {})
     assert len(capsys.readouterr().out.splitlines()) == 2
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "50")
-    doctor._print([finding])
+    doctor._print([finding], {})
     lines = [re.sub(r"\x1b\[[0-9]*m", "", line) for line in capsys.readouterr().out.splitlines()]
     assert all(len(line) <= 50 for line in lines)
     assert all(line.startswith(" " * 18) for line in lines[1:])

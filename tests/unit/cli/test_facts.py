@@ -127,10 +127,14 @@ MINING = MiningStatus(
 
 def test_what_the_miner_does() -> None:
     shown = told(miner_facts(plain(MINING)))
-    assert shown["miner"] == "paused: `mine stop`"
+    assert shown["miner"] == "paused (by hand)"
+    waits = plain(MINING) | {"status": "waiting", "pauses": [], "waits_for": "no peer"}
+    assert told(miner_facts(waits))["miner"] == "waiting (no peer)"
     assert shown["of these"] == "4 on the chain, 1 waiting, 0 lost"
     assert shown["earned"] == "0.00000005 UNC with fees"
-    assert shown["pauses"].startswith("on battery, while others use more than 20 percent, until")
+    assert shown["pauses when"] == (
+        "on battery, others use more than 20 percent, somebody typed in the last 300 s"
+    )
     assert (shown["on CPUs"], shown["CPU for each"]) == ("0, 1", "50 percent")
     off = plain(MINING) | dict.fromkeys(("harvest", "settings", "machine", "backend"))
     shown = told(miner_facts(off | {"status": "off", "pauses": [], "expected_ms": None}))

@@ -8,7 +8,7 @@ import pytest
 
 from unchained.node.base.settings import load
 from unchained.node.cli import guide
-from unchained.node.cli.guide import Guide
+from unchained.node.cli.guide import Guide, hint, place_in
 
 
 def of(flags: dict[str, tuple[str, object]], home: Path) -> Guide:
@@ -49,3 +49,19 @@ def test_the_next_command_has_the_flags_that_lead_to_the_node(
     monkeypatch.setattr(guide.shutil, "which", lambda _: None)
     monkeypatch.setattr("sys.argv", [".venv/bin/unchained-node"])
     assert of({}, tmp_path).next == ".venv/bin/unchained-node status"
+
+
+def test_a_hint_leads_where_the_user_is_at_work() -> None:
+    damaged = "run `unchained-node db check --repair`, see docs, `wallet list`"
+    place = place_in(["db", "check", "--data-dir", "/a b", "--network=reg", "--json"])
+    assert place == {"--data-dir": "/a b", "--network": "reg"}
+    assert hint(damaged, place) == (
+        "run `unchained-node db check --repair --data-dir '/a b' --network reg`, see docs, "
+        "`wallet list`"
+    )
+    assert hint(damaged, place_in(["db", "check"])) == damaged
+    # What is said already is not said twice, and not where there is no such option.
+    start = "`unchained-node start --network reg`"
+    assert hint(start, {"--network": "reg", "--data-dir": "x"}).endswith("reg --data-dir x`")
+    password = "`unchained-node config password`"
+    assert hint(password, place) == password

@@ -18,9 +18,11 @@ from tests.framework.processes import NodeHome, NodeProcess
 from unchained.node.base.services import SAME_SIGNAL_S
 from unchained.node.base.vocabulary import RENAMINGS, Named, Renaming
 from unchained.node.cli import doctor, main, process
+from unchained.node.consensus.params import REG
 from unchained.node.rpc.core.openrpc import Discovery
 from unchained.node.rpc.core.registry import Registry
 from unchained.node.rpc.methods.rooms import ROOMS
+from unchained.storage.open import STORE_NAME, open_store
 
 Capture = pytest.CaptureFixture[str]
 
@@ -524,3 +526,30 @@ def test_a_negative_amount_is_called_that(capsys: Capture) -> None:
 def test_a_directory_that_cannot_be_made_is_called_that(capsys: Capture) -> None:
     assert main.run(["start", "--data-dir", "/proc/none"]) != 0
     assert "cannot be made: No such file" in capsys.readouterr().err
+
+
+def test_what_to_do_about_damage_is_said_of_the_directory_that_was_named(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    open_store(tmp_path, REG, create=True).close()
+    (tmp_path / STORE_NAME / "CURRENT").unlink()
+    place = f"--network reg --data-dir {tmp_path}"
+    for command in ("db check", "db stats", "start --no-rpc"):
+        assert main.run([*command.split(), *place.split()]) == main.FAILED
+        assert f"db check --repair {place}`" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_start_says_at_once_that_it_has_begun(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Before what takes long to import, of which nothing comes here.
+    monkeypatch.setitem(sys.modules, "unchained.node.app", None)
+    where = ["--network", "reg", "--data-dir", str(tmp_path)]
+    main.run(["start", *where])
+    first = capsys.readouterr().err.splitlines()[0]
+    assert first == f"starting a node of the network reg in {tmp_path}"
+    main.run(["start", "--json", *where])
+    assert capsys.readouterr().err.startswith("unchained-node: ")
+    # What is wrong with a setting is one line still.
+    assert main.run(["start", "--set", "rpc.user=ada", *where]) == main.WRONG_USE
+    assert capsys.readouterr().err.count("\n") == 1

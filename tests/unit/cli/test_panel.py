@@ -29,6 +29,7 @@ from unchained.node.mining.epoch_manager import EpochStatistics
 from unchained.node.mining.mined_coins import MinedCoinsStatistics
 from unchained.node.observe.node_statistics import NodeStatistics
 from unchained.node.primitives.types import CoinId
+from unchained.node.rpc.http.criterion import Readiness
 
 
 def worker(index: int, **fields: object) -> WorkerStatistics:
@@ -119,7 +120,14 @@ def test_everything_is_shown() -> None:
 def test_why_nothing_is_mined_is_shown() -> None:
     assert f"PAUSED: by hand, {BATTERY}" in shown(node(pool(pauses=("by hand", BATTERY))))[0]
     waiting = EpochStatistics(False, 0, 0, 0, 0, 0, 0, 0)
-    assert "waiting for the chain" in shown(node(pool(), epochs=waiting))[0]
+    lines = shown(node(pool(), epochs=waiting))
+    assert "waiting   height 12" in lines[0]
+    assert not any(line.startswith("waits") for line in lines)
+    why = "no peer has answered yet; if none does, this node goes on by itself in 42 s"
+    readiness = Readiness(False, {"synced": f"not known: {why}"})
+    lines = shown(node(pool(), epochs=waiting, readiness=readiness))
+    assert any(line.startswith(f"waits    {why}") for line in lines)
+    assert not any(line.startswith("waits") for line in shown(node(pool(), readiness=readiness)))
     assert "not mining" in shown(node(None))[0]
 
 

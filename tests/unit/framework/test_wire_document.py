@@ -216,6 +216,6 @@ def test_the_limits_in_docs_network_are_those_of_the_code() -> None:
         f"{unsent_answers.UNSENT_ANSWER_BYTES_OF_PEER_MAX // mib} MiB of one peer, then refused, "
         f"before they are made where less than {unsent_answers.ROOM_WANTED_BYTES // mib} MiB are "
         f"left; {unsent_answers.UNSENT_ANSWER_BYTES_MAX // mib} MiB of all",
-        f"| an RPC of gossip | {connection.RPC_READ_S:g} s from its first byte |",
+        f"| an RPC of gossip | {connection.WHOLE_READ_S:g} s from its first byte |",
     ]
     assert [words for words in said if words not in text] == []

@@ -9,7 +9,9 @@ import pytest
 from tests.framework.simulation.simnet import simulate
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.fanout import Watch
+from unchained.node.rpc.http.criterion import Readiness, waits_for
 from unchained.node.rpc.http.readiness import ReadinessCheck
+from unchained.node.sync.alone import NOBODY_ANSWERS
 from unchained.storage.kv import StoreStatistics
 
 
@@ -38,11 +40,11 @@ class FakePeers:
 @pytest.mark.parametrize(
     ("greeted", "others", "synced", "peers"),
     [
-        (0, [], "not known: no peer of this network has answered yet", "no peers"),
+        (0, [], f"not known: {NOBODY_ANSWERS}", "no peers"),
         (
             0,
             ["test 0123", "abcd"],
-            "not known: no peer of this network has answered yet",
+            f"not known: {NOBODY_ANSWERS}",
             "no peers; who answers is of test 0123, or of abcd",
         ),
         (2, ["test 0123"], "the chain is behind that of the peers", "ok: 2"),
@@ -68,6 +70,38 @@ async def test_a_node_is_behind_its_peers_only_if_it_has_some(
 
 class FakeSync:
     lag = 7
+
+    def __init__(self, alone_in_s: float | None = None) -> None:
+        self._alone_in_s = alone_in_s
+
+    def alone_in_s(self) -> float | None:
+        return self._alone_in_s
+
+
+async def test_how_long_a_node_waits_for_somebody_to_answer_is_said(tmp_path: Path) -> None:
+    async with simulate(62) as net:
+        node = net.node()
+        await node.start()
+        for peers, sync, says in (
+            (
+                FakePeers(0, []),
+                FakeSync(41.2),
+                "no peer has answered yet; if none does, this node goes on by itself in 42 s",
+            ),
+            (FakePeers(0, []), FakeSync(None), NOBODY_ANSWERS),
+            (FakePeers(1, []), FakeSync(41.2), "the chain is behind that of the peers: 7 anchors"),
+            (None, None, "this node runs without a network; --alone mines it all the same"),
+        ):
+            readiness = ReadinessCheck(
+                node.chain, tmp_path, TrioClock(0), synced=Watch(False), peers=peers, sync=sync
+            ).check()
+            assert says in readiness.checks["synced"]
+            # The panel, `mine status` and the page say the same.
+            told = waits_for(readiness)
+            assert told is not None
+            assert told.startswith(says)
+    assert waits_for(None) is None
+    assert waits_for(Readiness(True, {"synced": "ok: height 3"})) is None
 
 
 class FailedStore:

@@ -568,6 +568,7 @@ async def test_luck_is_what_the_hashes_were_worth_when_they_were_made() -> None:
     mining: dict[str, Any] = {
         "status": "mining",
         "pauses": [],
+        "waits_for": None,
         "hashrate": 10.0,
         "hashrate_1m": 10.0,
         "hashrate_15m": 10.0,

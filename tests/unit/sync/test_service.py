@@ -199,3 +199,18 @@ async def test_votes_of_what_was_followed_count_among_those_asked_for() -> None:
     # That takes nothing from another behind the same address.
     await service._settle(PeerId("beside"), PeerState(), OWN_TIP)
     assert chain.asked == COMPARISONS_BURST + 1
+
+
+async def test_how_long_a_node_still_waits_before_it_goes_on_by_itself_is_known() -> None:
+    peers = Peers()
+    peers.knows_others = True
+    service = service_of(Chain(), peers)
+    assert service.alone_in_s() == ALONE_S
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service._wait_alone, ALONE_S)
+        await trio.sleep(20)
+        assert service.alone_in_s() == ALONE_S - 20
+        await trio.sleep(ALONE_S)
+        assert service.synced.value
+        nursery.cancel_scope.cancel()
+    assert service_of(Chain(), peers, alone_s=None).alone_in_s() is None

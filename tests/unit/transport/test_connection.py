@@ -22,8 +22,8 @@ from unchained.node.transport.libp2p.connection import (
     IDENTIFIES_BURST,
     REFUSED_STREAMS_BURST,
     REFUSED_STREAMS_PER_S,
-    RPC_READ_S,
     SERVED_STREAMS_MAX,
+    WHOLE_READ_S,
     Connection,
 )
 from unchained.node.transport.libp2p.pace import (
@@ -84,14 +84,14 @@ async def test_half_an_rpc_is_not_held_for_ever() -> None:
         rpc, _ = await found.read_gossip(stream)
         assert rpc == Rpc()
         # Between two of them there is all the time of the world.
-        with trio.move_on_after(10 * RPC_READ_S) as waiting:
+        with trio.move_on_after(10 * WHOLE_READ_S) as waiting:
             await found.read_gossip(stream)
         assert waiting.cancelled_caught
         began = trio.current_time()
         peer.frame(DATA, 0, 1, 102, b"\x80\x04" + bytes(100))
         with pytest.raises(StreamBrokenError, match="no whole RPC in 30 s"):
             await found.read_gossip(stream)
-        assert trio.current_time() - began == pytest.approx(RPC_READ_S)
+        assert trio.current_time() - began == pytest.approx(WHOLE_READ_S)
 
 
 async def charged(body: bytes, streams: int, per_s: float = 5.0) -> tuple[float, Served, Link]:

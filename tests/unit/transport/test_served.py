@@ -14,8 +14,9 @@ import trio.testing
 from unchained.node.transport.contract import PeerId, ServeLimits
 from unchained.node.transport.gossip_router import Rpc
 from unchained.node.transport.libp2p.budget import NodeBudget
+from unchained.node.transport.libp2p.connection import WHOLE_READ_S
 from unchained.node.transport.libp2p.pace import PEER_WORK_BURST, PRICE_OF_REFUSAL, Pace
-from unchained.node.transport.libp2p.requests import REQUEST_READ_S, answer
+from unchained.node.transport.libp2p.requests import answer
 from unchained.node.transport.libp2p.unsent_answers import (
     UNSENT_ANSWER_BYTES_MAX,
     UNSENT_ANSWER_BYTES_OF_PEER_MAX,
@@ -320,7 +321,7 @@ async def test_of_one_peer_that_takes_nothing_further_answers_are_refused() -> N
         other.takes = 1000
         await node.answer(TWO, other)
         assert len(b"".join(other.written)) == 5 + MIB
-        await trio.sleep(REQUEST_READ_S)
+        await trio.sleep(WHOLE_READ_S)
     # Nobody waits longer for what is not taken, and nothing is left of it.
     assert all(stream.was_cut_off for stream in streams[:held])
     assert node.budget.answers.bytes == 0

@@ -533,7 +533,7 @@ def test_an_unsigned_file_cannot_lie() -> None:
     )
     for wrong, why in (
         (replace(unsigned, fee=unsigned.fee + 1), "outputs and fee"),
-        (replace(unsigned, values=()), "0 values for 1 coins"),
+        (replace(unsigned, values=()), "0 values for 1 coin"),
         (replace(unsigned, values=(unsigned.values[0] + 1,)), "outputs and fee"),
         (replace(unsigned, chain_id=LOCAL.chain_id), "another network.s"),
         (replace(unsigned, outputs=(Output(0, bytes(32), b""),)), "has the value 0"),

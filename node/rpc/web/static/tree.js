@@ -375,5 +375,5 @@ function describe(anchor, coin) {
   const short = (id) => `${id.slice(0, 7)}…${id.slice(-6)}`;
   if (coin) return `Coin ${short(coin.id)}: ${coin.kind}, ${coin.luck.toLocaleString("en")} times luckier than needed, votes for ${short(anchor.id)}`;
   const place = anchor.status === "main" ? "on the main chain" : anchor.status;
-  return `Anchor ${anchor.height.toLocaleString("en")}, ${short(anchor.id)}: ${anchor.votes} votes, ${place}`;
+  return `Anchor ${anchor.height.toLocaleString("en")}, ${short(anchor.id)}: ${anchor.votes} ${anchor.votes === 1 ? "vote" : "votes"}, ${place}`;
 }
