@@ -37,6 +37,7 @@ from unchained.node.transport.contract import (
     TopicLimits,
     Verdict,
 )
+from unchained.node.transport.switchboard import NOT_ADMITTED
 
 SEED = 7
 
@@ -115,7 +116,7 @@ async def test_dial_errors_are_named() -> None:
         with pytest.raises(DialUnreachableError):
             await connect(other.transport.address)
         one.transport.set_gate(lambda ip, peer, direction: False)
-        with pytest.raises(DialRefusedError, match="gate"):
+        with pytest.raises(DialRefusedError, match=NOT_ADMITTED):
             await connect(other.transport.address)
         assert one.transport.statistics().dials_failed == 6
         assert one.transport.peers() == other.transport.peers() == ()
