@@ -6,15 +6,16 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
 from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
 from tests.framework.economics.figures import Outcome, depth_figures, shown
+from tests.framework.economics.options import Parser, add_parameters, given
 from tests.framework.economics.plan import PLAN, SMALL, Row
+from tests.framework.economics.progress import shown_on_stderr
 from tests.framework.economics.records import commit_of, key_of, load, save, write_document
-from tests.framework.economics.search import SPACES, Thresholds, search
+from tests.framework.economics.search import POPULATION, SPACES, Thresholds, search
 from tests.framework.economics.shared import Parameters
 
 
@@ -34,8 +35,9 @@ def tell(outcome: Outcome) -> str:
 
 
 def run(row: Row) -> Outcome:
-    """Run a row."""
-    return EXPERIMENTS[row.name](row.parameters, row.seed)
+    """Run a row, and tell on stderr how far it is."""
+    with shown_on_stderr(f"{row.name}, seed {row.seed}"):
+        return EXPERIMENTS[row.name](row.parameters, row.seed)
 
 
 def run_for(row: Row, hours: float) -> Outcome:
@@ -81,13 +83,20 @@ def record(names: Sequence[str], afresh: bool) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="scripts/attack",
         description="Play a policy against the consensus of the node; "
         "see docs/consensus-simulation.md.",
+        usage="%(prog)s [options] [name ...]",
     )
-    parser.add_argument("name", nargs="*", help=f"of {', '.join(EXPERIMENTS)}")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "name",
+        nargs="*",
+        help=f"of {', '.join(EXPERIMENTS)}; with --record: those alone",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="from which all chance comes (else %(default)s)"
+    )
     parser.add_argument("--hours", type=float, help="go on for so long, seed after seed")
     parser.add_argument("--record", action="store_true", help="run what the document still lacks")
     parser.add_argument("--afresh", action="store_true", help="with --record: also what it has")
@@ -96,11 +105,11 @@ def main(words: Sequence[str] | None = None) -> int:
         "--search",
         type=int,
         metavar="GENERATIONS",
-        help="withholding, snipe: look for the thresholds that pay most; all of 12 runs",
+        help=f"{', '.join(SPACES)}: look for the thresholds that pay most; all of "
+        f"{POPULATION} runs",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    for field in msgspec.structs.fields(Parameters):
-        _add_option(parser, field)
+    add_parameters(parser)
     arguments = parser.parse_args(words)
     unknown = [name for name in arguments.name if name not in EXPERIMENTS]
     if unknown:
@@ -114,39 +123,31 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
     if not arguments.name:
         parser.error("which experiment? or --record")
-    for name in arguments.name:
-        given = {
-            field.name: getattr(arguments, field.name)
-            for field in msgspec.structs.fields(Parameters)
-            if getattr(arguments, field.name) is not None
-        }
-        idle = [field for field in given if field not in TAKES[name]]
-        if idle:
-            parser.error(f"{name} takes no --{idle[0].replace('_', '-')}")
-        parameters = Parameters(**{"size": SIZES[name], **given})
-        wrong = parameters.fault()
-        if wrong:
-            parser.error(wrong)
+    for row in [_row(parser, arguments, name) for name in arguments.name]:
         if arguments.search is not None:
-            if name not in SPACES or arguments.search < 1:
-                parser.error(f"--search takes 1 generation or more, of {' or '.join(SPACES)}")
-            if name == "snipe" and not parameters.pool:
-                parser.error("--search of snipe takes --pool: subsidies in the pool of fees")
-            look_for_thresholds(name, parameters, arguments.search, arguments.seed)
+            look_for_thresholds(row.name, row.parameters, arguments.search, row.seed)
             continue
-        row = Row(name, parameters, arguments.seed)
         outcome = run(row) if arguments.hours is None else run_for(row, arguments.hours)
         print(msgspec.json.encode(outcome).decode() if arguments.json else tell(outcome))
     return 0
 
 
-def _add_option(parser: argparse.ArgumentParser, field: Any) -> None:
-    flag = "--" + field.name.replace("_", "-")
-    kind = field.type
-    if kind is bool:
-        parser.add_argument(flag, action="store_true", default=None)
-    else:
-        parser.add_argument(flag, type=kind)
+def _row(parser: Parser, arguments: argparse.Namespace, name: str) -> Row:
+    """Return what is to be run of an experiment, or say what is wrong and exit."""
+    asked = given(arguments)
+    idle = [field for field in asked if field not in TAKES[name]]
+    if idle:
+        parser.error(f"{name} takes no --{idle[0].replace('_', '-')}")
+    parameters = Parameters(**{"size": SIZES[name], **asked})
+    wrong = parameters.fault()
+    if wrong:
+        parser.error(wrong)
+    if arguments.search is not None:
+        if name not in SPACES or arguments.search < 1:
+            parser.error(f"--search takes 1 generation or more, of {' or '.join(SPACES)}")
+        if name == "snipe" and not parameters.pool:
+            parser.error("--search of snipe takes --pool: subsidies in the pool of fees")
+    return Row(name, parameters, arguments.seed)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,15 @@ from typing import Final
 import msgspec
 
 from tests.framework.economics.answering import Answering
+from tests.framework.economics.balance import Balance, Balancer
 from tests.framework.economics.cut import Bomber, Halves
 from tests.framework.economics.dead import DeadMiner
 from tests.framework.economics.fees import snipe
 from tests.framework.economics.figures import Figure, Outcome, Sums
 from tests.framework.economics.late_bodies import LateBodies
-from tests.framework.economics.race import Attempt, Balance, Balancer, Luck, Racer, leanings
+from tests.framework.economics.luck import Luck, leanings
+from tests.framework.economics.progress import attempts
+from tests.framework.economics.race import Attempt, Racer
 from tests.framework.economics.scores import CHOICES
 from tests.framework.economics.shared import (
     Parameters,
@@ -196,7 +199,8 @@ FAR_BEHIND: Final = 16.0
 
 def race(parameters: Parameters, seed: int) -> Outcome:
     """A private branch beside an anchor that pays somebody."""
-    model: dict[tuple[float, int], float] = MODEL_RACES if parameters.score == "shipping" else {}
+    is_ours_alone = parameters.bait or parameters.ripe > 0 or parameters.score != "shipping"
+    model: dict[tuple[float, int], float] = {} if is_ours_alone else MODEL_RACES
     if parameters.score == "included":
         model = {(0.25, 32): MODEL_INCLUDED}
     return _payments("race", parameters, seed, Racer, Attempt, model)
@@ -219,28 +223,43 @@ def _payments(
     sums = {depth: Sums() for depth in DEPTHS}
     choice = CHOICES[parameters.score]
     count, share = parameters.miners, parameters.share
-    among = leanings(share, parameters.tilt)
+    returns, bait, discounts, ripe = False, False, False, 0
+    if name == "race":
+        returns, bait = parameters.returns, parameters.bait
+        discounts, ripe = parameters.discounts, parameters.ripe
+    among = leanings(
+        share,
+        DEPTHS if parameters.leans else (),
+        returns=returns,
+        bait=bait,
+        discounts=discounts,
+    )
+    paid = share if bait else 1.0
     first: World | None = None
     coins = 0
-    for attempt in range(parameters.size):
+    for attempt in attempts(parameters.size):
         shares = [(1 - share) / count] * count + [share]
         world = network_of(parameters, (seed << 32) + attempt, shares)
         world.miners = [Miner(world, index) for index in range(count)]
         for miner in world.miners:
             miner.choice = choice
         racer = policy(world, count, choice)
+        racer.returns, racer.baits = returns, bait
         if isinstance(racer, Balancer):
             racer.patience = parameters.patience
             racer.halves = world.relays = parameters.halves
         world.miners.append(racer)
         world.delays = with_attacker(world, parameters.delay, count)
-        luck = Luck(world, share, among, attempt % len(among))
-        if parameters.tilt:
+        luck = Luck(world, share, among, attempt % len(among), ripe)
+        if parameters.leans or ripe:
             world.draw = luck.draw
         played = attempt_of(world, racer, DEPTHS, luck)  # type: ignore[arg-type]
+        if isinstance(played, Attempt):
+            played.discounts = discounts
         world.run(lambda played=played: played.is_going(FAR_BEHIND))  # type: ignore[misc]
         for depth in DEPTHS:
-            sums[depth].add(played.undone.get(depth, 0.0))
+            # Who baits pays once in so many attempts: where its anchor is the first.
+            sums[depth].add(played.undone.get(depth, 0.0) / paid)
         coins += world.coins
         first = first or world
     assert first is not None
@@ -281,7 +300,7 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
     taken, within, turns = Sums(), Sums(), Sums()
     coins = 0
     undone: list[Undone] = []
-    for attempt in range(parameters.size):
+    for attempt in attempts(parameters.size):
         world, bomber, epoch = _halves(parameters, (seed << 32) + attempt, mode)
         length, after = parameters.length * epoch, parameters.watched * epoch
         start = last = length
@@ -362,7 +381,7 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
 """All of them, by the name that `scripts/attack` takes."""
 
 _ALWAYS: Final = frozenset({"size", "delay", "miners", "verification"})
-_PAYMENTS: Final = _ALWAYS | {"share", "score", "tilt"}
+_PAYMENTS: Final = _ALWAYS | {"share", "score", "leans"}
 _HALVES: Final = _ALWAYS | {"length", "watched"}
 
 TAKES: Final[dict[str, frozenset[str]]] = {
@@ -371,7 +390,7 @@ TAKES: Final[dict[str, frozenset[str]]] = {
     | {"share", "attackers", "spam", "late_bodies", "answers", "retarget"}
     | set(Thresholds.__struct_fields__),
     "dead": _ALWAYS | {"share", "height", "retarget"},
-    "race": _PAYMENTS,
+    "race": _PAYMENTS | {"returns", "bait", "ripe", "discounts"},
     "balance": _PAYMENTS | {"patience", "halves"},
     "cut": _HALVES,
     "bomb": _HALVES | {"share"},

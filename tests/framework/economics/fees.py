@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from tests.framework.economics.figures import Figure, Outcome, Sums
+from tests.framework.economics.progress import attempts
 from tests.framework.economics.shared import Parameters, network_of, with_attacker
 from tests.framework.economics.snipe import Sniper, income
 from tests.framework.economics.world import Miner
@@ -17,7 +18,7 @@ def snipe(parameters: Parameters, seed: int) -> Outcome:
     """A miner tries to replace an anchor that has taken its part of the pool of fees."""
     began = time.process_time()
     lost, won, nets, coins = Sums(), Sums(), Sums(), 0
-    for attempt in range(parameters.size):
+    for attempt in attempts(parameters.size):
         (mined, fees), (mined_honestly, fees_honestly) = (
             _sniped(parameters, (seed << 32) + attempt, patience)
             for patience in (parameters.patience, None)

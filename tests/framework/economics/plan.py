@@ -98,15 +98,25 @@ PLAN: Final[tuple[Row, ...]] = (
         for moves in (False, True)
         for share in (0.25, 0.4)
     ),
-    Row("race", Parameters(4_000, share=0.25, tilt=0.5)),
-    Row("race", Parameters(2_000, share=0.33, tilt=0.5)),
+    Row("race", Parameters(2_000, share=0.25, delay=0.0, leans=True)),
+    Row("race", Parameters(2_500, share=0.25, leans=True)),
+    Row("race", Parameters(2_500, share=0.33, leans=True)),
+    Row("race", Parameters(2_000, share=0.25, leans=True, returns=True)),
+    Row("race", Parameters(1_200, share=0.33, leans=True, returns=True)),
+    Row("race", Parameters(600, share=0.25, leans=True, returns=True, ripe=64)),
+    *(
+        Row("race", Parameters(size, share=share, leans=True, bait=True))
+        for share, size in ((0.1, 1_500), (0.25, 1_000), (0.33, 600))
+    ),
+    Row("race", Parameters(800, share=0.25, leans=True, bait=True, ripe=64)),
+    Row("race", Parameters(4_000, share=0.25, leans=True, bait=True, discounts=True)),
     *(
         Row("race", Parameters(300, share=0.25, score=score))
         for score in ("longest", "included", "ghost")
     ),
     *(
-        Row("balance", Parameters(2_000, share=0.25, tilt=0.5, patience=20.0, halves=apart))
-        for apart in (False, True)
+        Row("balance", Parameters(size, share=0.25, leans=True, patience=20.0, halves=apart))
+        for apart, size in ((False, 6_000), (True, 4_000))
     ),
     *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
     *(
@@ -136,13 +146,16 @@ SMALL: Final[tuple[Row, ...]] = (
     Row("withholding", Parameters(40, share=0.4, verification=0.002, spam=16, **_HOARDS)),
     Row("dead", Parameters(40, share=0.4)),
     Row("dead", Parameters(40, share=0.4, retarget=True)),
-    Row("race", Parameters(12, share=0.33, tilt=0.5)),
+    Row("race", Parameters(12, share=0.33, leans=True)),
+    Row("race", Parameters(12, share=0.33, leans=True, returns=True, ripe=16)),
+    Row("race", Parameters(12, share=0.33, leans=True, bait=True)),
+    Row("race", Parameters(12, share=0.33, leans=True, bait=True, discounts=True)),
     *(
         Row("race", Parameters(4, share=0.33, score=one))
         for one in ("longest", "included", "ghost")
     ),
-    Row("balance", Parameters(12, share=0.4, tilt=0.5)),
-    Row("balance", Parameters(12, share=0.4, tilt=0.5, halves=True)),
+    Row("balance", Parameters(12, share=0.4, leans=True)),
+    Row("balance", Parameters(12, share=0.4, leans=True, halves=True)),
     Row("cut", Parameters(2, miners=6)),
     Row("bomb", Parameters(2, share=0.25, miners=6)),
     Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),

@@ -8,6 +8,7 @@ from typing import Final
 
 import msgspec
 
+from tests.framework.economics import progress
 from tests.framework.economics.figures import PARTS, Figure, Outcome, count_depths
 from tests.framework.economics.scores import CHOICES
 from tests.framework.economics.tally import Tally
@@ -37,12 +38,22 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     """Withholding miners of so much each, who do not know each other."""
     zipf: bool = False
     """Whether the n-th of them has an n-th of the first one's power instead."""
+    discounts: bool = False
+    """Of a race: whether the payee takes half of the coins off its votes that the anchor which pays
+    might have listed and did not."""
     retarget: bool = False
     """Whether the difficulty moves, by the rules of main; else it stays what the power is for."""
     score: str = "shipping"
-    tilt: float = 0.0
-    """The share up to which a racer's luck leans, 0 for none: rare events are seen oftener, and
-    counted for less."""
+    leans: bool = False
+    """Of a racer and a balancer: whether luck leans: rare events are seen oftener, and counted for
+    less."""
+    returns: bool = False
+    """Of a racer: whether it goes back to the root for a first anchor that leads by more."""
+    bait: bool = False
+    """Of a racer: whether it pays by an anchor of its own that lists nothing."""
+    ripe: int = 0
+    """Of a racer: how many coins lie on the root before the first anchor, if it waits for such an
+    epoch to pay."""
     alone: float = 1000.0
     show: float = 3.0
     give_up: float = 0.0
@@ -88,8 +99,12 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
             return "--lists takes own, first, fresh or all"
         if self.score not in CHOICES:
             return f"--score takes one of {', '.join(CHOICES)}"
-        if not 0 <= self.tilt < 1:
-            return "--tilt takes a part of the hash power, 0 to 1"
+        if self.ripe < 0:
+            return "--ripe takes 0 coins or more"
+        if self.score != "shipping" and (self.returns or self.bait):
+            return "--returns and --bait go by the score that ships"
+        if self.leans and not 0 < self.share < 0.5:
+            return "--leans takes --share: a part of the hash power, less than half"
         if self.height < 1 or self.pool < 0:
             return "--height takes 1 or more, --pool 0 subsidies or more"
         return ""
@@ -124,7 +139,12 @@ def run_epochs(world: World, epochs: int) -> Tally:
     """Run until the first miner has so many epochs for good."""
     parts = max(1, min(PARTS, epochs // LEAST_PART))
     tally = Tally(world, world.miners[0].view, epochs // parts)
-    world.run(lambda: len(tally.parts) < parts)
+
+    def is_going() -> bool:
+        progress.tell(tally.epochs, parts * (epochs // parts), "epochs")
+        return len(tally.parts) < parts
+
+    world.run(is_going)
     return tally
 
 

@@ -40,6 +40,8 @@ class Tally:
         self._length = epochs
         self._part = Part()
         self.parts: list[Part] = []
+        self.epochs = 0
+        """Of all parts, the one that has begun included."""
         self._before: Counter[int] = Counter()
         self.last_ms = 0
         """The time of the last anchor, since genesis."""
@@ -50,6 +52,7 @@ class Tally:
         if node.height > 0:
             part = self._part
             part.epochs += 1
+            self.epochs += 1
             part.forks += len(node.children) > 1
             self.last_ms = node.coin.header.time - world.network.birth_ms
             for mint in world.finds[node.id].mints:

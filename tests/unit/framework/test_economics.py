@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
-from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import pytest
 from tests.framework.economics.command import main, run, run_for
 from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
 from tests.framework.economics.figures import Figure, Outcome, Sums, count_depths, depth_figures
+from tests.framework.economics.options import WORDS
 from tests.framework.economics.plan import PLAN, SMALL, Row
-from tests.framework.economics.race import Luck, leanings
 from tests.framework.economics.records import (
     DOCUMENT,
     PLOT,
@@ -31,8 +31,7 @@ from tests.framework.economics.search import POPULATION, SPACES, Around, search
 from tests.framework.economics.search import Thresholds as Sought
 from tests.framework.economics.shared import Parameters, network_of, with_attacker
 from tests.framework.economics.withholding import Thresholds, Withholding, score_of
-from tests.framework.economics.world import Miner, World, steady
-from unchained.node.consensus.params import MAIN
+from tests.framework.economics.world import Miner, World
 
 
 @pytest.mark.parametrize("row", SMALL, ids=key_of)
@@ -156,7 +155,10 @@ def test_a_search_prints_the_best_of_each_generation(
         ["honest", "--share", "1"],
         ["honest", "--size", "0"],
         ["race", "--score", "best"],
-        ["race", "--tilt", "1"],
+        ["race", "--leans"],
+        ["race", "--ripe", "-1"],
+        ["race", "--share", ".25", "--bait", "--score", "ghost"],
+        ["race", "--seed", "x"],
         ["withholding", "--lists", "some"],
         ["race", "--search", "3"],
         ["snipe", "--search", "3"],
@@ -174,16 +176,56 @@ def test_a_search_prints_the_best_of_each_generation(
         ["race", "--share", ".25", "--retarget"],
         ["snipe", "--share", ".25", "--retarget"],
         ["cut", "--share", ".25"],
-        ["race", "dead", "--share", ".25", "--tilt", ".5"],
+        ["race", "dead", "--share", ".25", "--leans"],
         ["snipe", "--share", ".25", "--late-bodies"],
     ],
 )
 def test_what_cannot_be_played_is_refused_in_a_line(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as ended:
         main(words)
-    assert "error: " in capsys.readouterr().err
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("scripts/attack: error: ")
+
+
+def test_nothing_is_played_if_one_of_several_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played: list[int] = []
+    monkeypatch.setitem(EXPERIMENTS, "race", lambda _, seed: played.append(seed))
+    with pytest.raises(SystemExit):
+        main(["race", "dead", "--share", ".25", "--leans"])
+    assert "dead takes no --leans" in capsys.readouterr().err
+    assert not played
+
+
+def test_each_parameter_has_words_and_says_who_takes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert set(WORDS) == set(Parameters.__struct_fields__)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for name, (_, words) in WORDS.items():
+        assert f"--{name.replace('_', '-')} " in told
+        takers = [one for one in EXPERIMENTS if name in TAKES[one]]
+        who = "all" if len(takers) == len(EXPERIMENTS) else ", ".join(takers)
+        assert f"{words} ({who}" in told
+
+
+@pytest.mark.parametrize("words", [["honest", "--size", "4"], ["race", "--size", "4"]])
+def test_a_run_says_every_ten_seconds_how_far_it_is(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = itertools.count(0.0, 4.0)
+    monkeypatch.setattr("tests.framework.economics.progress.monotonic", lambda: next(clock))
+    assert main([*words, "--share", ".25"][: None if words[0] == "race" else 3]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    what = "attempts" if words[0] == "race" else "epochs"
+    assert lines[0] == f"{words[0]}, seed 1: {0 if what == 'epochs' else 2} of 4 {what} after 12 s"
+    assert len(lines) == 1 or lines[1].endswith(" after 24 s")
 
 
 def test_a_run_is_told_with_the_models_figure(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,61 +308,10 @@ def test_every_score_chooses_the_only_chain() -> None:
     assert {choice(tree) for choice in CHOICES.values()} == {tree.tip}
 
 
-SHARE = 0.25
-"""Of the coins, the attacker's where luck is checked."""
-
-
-def _leaning_luck(attempts: int) -> Iterator[Luck]:
-    """Give luck that leans each way in turn, for two miners."""
-    world = network_of(Parameters(0), 7, [1 - SHARE, SHARE])
-    world.miners = [Miner(world, 0), Miner(world, 1)]
-    among = leanings(SHARE, 0.5)
-    for attempt in range(attempts):
-        yield Luck(world, SHARE, among, attempt % len(among))
-
-
-def _holds(sums: Sums, exact: float, events: float) -> bool:
-    low, high = sums.interval()
-    return low <= exact <= high and sums.events > events
-
-
-def test_the_weights_of_leaning_luck_are_one_on_average() -> None:
-    sums = Sums()
-    for luck in _leaning_luck(2_000):
-        for step in range(40):
-            luck.is_paid = step >= 20
-            luck.draw()
-        sums.add(luck.weight)
-    assert _holds(sums, 1.0, 100)
-
-
-def test_leaning_luck_finds_a_gamblers_ruin_as_often_as_it_is() -> None:
-    far = 5
-    sums = Sums()
-    for luck in _leaning_luck(2_000):
-        luck.is_paid = True
-        place = 0
-        while -far < place < far:
-            finder, _ = luck.draw()
-            place += 1 if finder == 1 else -1
-        sums.add(luck.weight if place == far else 0.0)
-    odds = (1 - SHARE) / SHARE
-    assert _holds(sums, (odds**far - 1) / (odds ** (2 * far) - 1), 50)
-
-
-def test_leaning_luck_finds_a_long_epoch_as_often_as_it_is() -> None:
-    coins = 24
-    sums = Sums()
-    for luck in _leaning_luck(2_000):
-        grade = MAIN.grade_target(steady().target0)
-        plain = all(luck.draw()[1] > grade for _ in range(coins))
-        sums.add(luck.weight if plain else 0.0)
-    assert _holds(sums, (1 - 1 / MAIN.coins_per_epoch) ** coins, 50)
-
-
 def test_a_race_with_leaning_luck_ends_as_one_without() -> None:
     even, leaning = (
-        run(Row("race", Parameters(60, share=0.4, tilt=tilt))).figures[0] for tilt in (0.0, 0.5)
+        run(Row("race", Parameters(60, share=0.4, leans=leans))).figures[0]
+        for leans in (False, True)
     )
     assert even.name == leaning.name == "undone after 16 votes"
     assert even.sums.total > 0
