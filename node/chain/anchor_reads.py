@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from unchained.node.chain.answers import (
-    AnchorPlace,
     AnchorStanding,
     BranchEnd,
     HeaderBase,
@@ -342,52 +341,6 @@ def header_base(view: ChainView, anchor_id: CoinId) -> HeaderBase | None:
     state = schema.STATE.get(view.store, coin.height)
     history = None if state is None else HistoryPeaks.from_bytes(state.history)
     return HeaderBase(msgspec.structs.replace(context, history=history), coin.height)
-
-
-def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlace:
-    """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
-    node = view.tree.get(coin.id)
-    on_main = node.on_main if node is not None else view.archive.main_id(coin.height) == coin.id
-    votes = recorded_votes if node is None else node.votes
-    if not on_main:
-        standing = "invalid" if node is None else standing_of(node)
-        return AnchorPlace(standing, None, votes, 0)
-    return AnchorPlace(
-        "main", view.archive.main_id(coin.height + 1), votes, votes_since(view, coin.height)
-    )
-
-
-def votes_since(view: ChainView, height: int) -> int:
-    """Return how many coins are known to be bound to the main chain's anchor at a height or to
-    one above: confirmations in votes (Protocol §6). Below the tree, those listed above it.
-    """
-    tree = view.tree
-    lowest = max(height, tree.root.height)
-    votes = 0
-    step: AnchorNode | None = tree.tip
-    while step is not None and step.height >= lowest:
-        votes += step.votes
-        step = step.parent
-    if height < lowest:
-        above = view.archive.main_anchor(height + 1)
-        assert above is not None, "the main chain reaches up to the tree"
-        # What is bound to an anchor is listed from the next one on.
-        votes += tree.root.context.child_n_total - above.header.n_total
-    return votes
-
-
-def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict[int, int]:
-    """Return `votes_since` of each height at which the chain that ends in the anchor `last` has the
-    main chain's anchor: who has read the chain up to there asks, and what was undone since has
-    none."""
-    node = view.tree.get(last)
-    if node is not None:
-        reached = view.tree.fork_point(node).height
-    elif (coin := main_coin(view, last)) is not None:
-        reached = coin.height
-    else:
-        return {}
-    return {height: votes_since(view, height) for height in heights if height <= reached}
 
 
 # What peers ask for

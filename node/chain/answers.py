@@ -40,7 +40,7 @@ class MainWeight(msgspec.Struct, frozen=True, gc=False):
 
 class AnchorPlace(msgspec.Struct, frozen=True, gc=False):
     """Where an anchor stands. `next` is the main chain's anchor after it; `votes` counts known
-    coins bound to it, `confirmations` those bound to it or to one above it on the main chain."""
+    coins bound to it, `confirmations` as `chain.confirmations` counts them."""
 
     standing: AnchorStanding
     next: CoinId | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 
-from unchained.node.chain.anchor_reads import votes_since
 from unchained.node.chain.answers import (
     CoinFates,
     KnownCoin,
@@ -21,6 +20,7 @@ from unchained.node.chain.answers import (
     WaitingSpend,
     WaitingTransfer,
 )
+from unchained.node.chain.confirmations import confirmations_at
 from unchained.node.chain.mempool.mempool import SHOWN_TO_NOBODY, Mempool, PoolEntry
 from unchained.node.chain.results import Outcome
 from unchained.node.chain.view import ChainView
@@ -57,7 +57,7 @@ def known_coin(view: ChainView, coin_id: CoinId) -> KnownCoin | None:
         lock_of(view.store, coin_id, history) if unspent is None else unspent.lock,
         view.archive.main_anchor(history.height),
         view.archive.main_anchor(history.spent_height) if history.spent_by else None,
-        votes_since(view, history.height),
+        confirmations_at(view, history.height),
         None,
         spender,
     )
@@ -180,7 +180,9 @@ def find_transfer(view: ChainView, transfer_id: bytes) -> TransferEncoding | Non
         # Its bytes are kept for a body of a side branch.
         return None
     anchor = there(view.archive.main_anchor(place.height), f"anchor at height {place.height}")
-    return TransferEncoding(raw, values, None, anchor, place.index, votes_since(view, place.height))
+    return TransferEncoding(
+        raw, values, None, anchor, place.index, confirmations_at(view, place.height)
+    )
 
 
 def input_values(view: ChainView, sized: SizedTransfer) -> list[int | None]:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from unchained.node.base.runner import Runner
-from unchained.node.chain import anchor_reads, coin_reads, tree_reads
+from unchained.node.chain import anchor_reads, coin_reads, confirmations, tree_reads
 from unchained.node.chain.answers import (
     AnchorPlace,
     AnchorStanding,
@@ -136,12 +136,12 @@ class LiveQueries:
 
     async def anchor_place(self, coin: Coin, recorded_votes: int) -> AnchorPlace:
         return await self._reader.read(
-            partial(anchor_reads.anchor_place, coin=coin, recorded_votes=recorded_votes)
+            partial(confirmations.anchor_place, coin=coin, recorded_votes=recorded_votes)
         )
 
     async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
         return await self._reader.read(
-            partial(anchor_reads.confirmations, last=last, heights=heights)
+            partial(confirmations.confirmations, last=last, heights=heights)
         )
 
     # What peers ask for

@@ -108,8 +108,8 @@ class ChainQueries(Protocol):
 
     async def confirmations(self, last: CoinId, heights: Collection[int]) -> dict[int, int]:
         """Return, for each height at which the chain that ends in the anchor `last` has the main
-        chain's anchor, how many coins are known to be bound to it or to one above (Protocol §6).
-        Below the tree, those listed above. Nothing for what has been undone, or is not known."""
+        chain's anchor, its confirmations in votes (`chain.confirmations`). Nothing for what has
+        been undone, or is not known."""
 
     # What peers ask for
 

@@ -7,7 +7,7 @@ is here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -44,7 +44,7 @@ def vote_work(child_target: int) -> int:
     return work(child_target)
 
 
-def count_plain(fresh: Sequence[bytes], target: int, network: Network) -> int:
+def count_plain(fresh: Iterable[bytes], target: int, network: Network) -> int:
     """Return how many fresh coins of this target are not of anchor grade."""
     # Protocol §6: "c in fresh(X) and not of anchor grade"
     bound = network.grade_target(target).to_bytes(32, "big")

@@ -15,7 +15,6 @@ from unchained.node.chain.anchor_reads import (
     locator_heights,
     main_weight,
     targets_through,
-    votes_since,
 )
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.tree import AnchorNode
@@ -32,15 +31,6 @@ def grown(anchors: int) -> WalletChain:
     chain = WalletChain()
     chain.grow(anchors, *[chain._nobody] * COINS)
     return chain
-
-
-def test_confirmations_count_what_is_bound_to_an_anchor_and_those_above() -> None:
-    chain = WalletChain()
-    chain.grow(chain.core.network.max_reorg + 20, *[chain._nobody] * COINS)
-    settled = chain.core.tree.root.height
-    assert settled > 2
-    for height in (1, 2, settled - 1, settled, settled + 1, chain.height - 3, chain.height):
-        assert votes_since(chain.core.view, height) == COINS * (chain.height - height)
 
 
 def test_locators_are_dense_at_the_tip_and_end_with_genesis() -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.framework.chains import open_core
 from tests.framework.counting_store import CountingStore
 from tests.framework.simulation.simnet import SIM, lengthen
-from unchained.node.chain import anchor_reads, coin_reads
+from unchained.node.chain import anchor_reads, coin_reads, confirmations
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.view import ChainView
 from unchained.node.consensus.fork_choice import anchor_work
@@ -78,10 +78,12 @@ READS: dict[str, Callable[[ChainView, list[Coin]], object]] = {
         view, [anchor.id for anchor in (*anchors[:8], *anchors[-4:])], bytes(32), 8
     ),
     "an old coin": lambda view, anchors: coin_reads.known_coin(view, anchors[2].id),
-    "where an old anchor stands": lambda view, anchors: anchor_reads.anchor_place(
+    "where an old anchor stands": lambda view, anchors: confirmations.anchor_place(
         view, anchors[2], 0
     ),
-    "confirmations": lambda view, anchors: anchor_reads.confirmations(view, anchors[-1].id, [1, 2]),
+    "confirmations": lambda view, anchors: confirmations.confirmations(
+        view, anchors[-1].id, [1, 2]
+    ),
 }
 
 

@@ -1,0 +1,88 @@
+"""How well what an anchor includes is confirmed, in votes (Protocol §6).
+
+An anchor that leaves out coins which lie on its parent is beaten from the start by a rival there
+that lists them, as each plain fresh coin adds to a score. Who pays in such an anchor of their own,
+or above it, can undo the payment some hundred times as often as the votes say. So one vote is taken
+off for each coin that was left out (docs/decisions/confirmations.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from unchained.node.chain.anchor_reads import main_coin, standing_of
+from unchained.node.chain.answers import AnchorPlace
+from unchained.node.chain.tree import AnchorNode
+from unchained.node.chain.view import ChainView
+from unchained.node.consensus.fork_choice import count_plain
+from unchained.node.consensus.params import Network
+from unchained.node.primitives.coin import Coin
+from unchained.node.primitives.types import CoinId
+
+
+def confirmations_at(view: ChainView, height: int) -> int:
+    """Return the confirmations of what the main chain's anchor at a height includes: the coins that
+    are known to be bound to it or to one above, less those that it left out; or as many as there
+    are by this count of an anchor below it, if that is less. Never less than 0.
+
+    Below the tree, as no reorganisation reaches there: the coins that are listed above it.
+    """
+    tree = view.tree
+    lowest = max(height, tree.root.height)
+    votes = 0
+    step = tree.tip
+    while step.height > lowest and step.parent is not None:
+        votes += step.votes
+        step = step.parent
+    votes += step.votes
+    if height < lowest:
+        above = view.archive.main_anchor(height + 1)
+        assert above is not None, "the main chain reaches up to the tree"
+        # What is bound to an anchor is listed from the next one on.
+        return votes + tree.root.context.child_n_total - above.header.n_total
+    least = votes - left_out(step, view.network)
+    # Further down there are more votes than any anchor can leave out.
+    while step.parent is not None and votes - view.network.max_listed < least:
+        step = step.parent
+        votes += step.votes
+        least = min(least, votes - left_out(step, view.network))
+    return max(0, least)
+
+
+def left_out(anchor: AnchorNode, network: Network) -> int:
+    """Return by how many plain fresh coins a rival on the same parent could list more than an
+    anchor that counts, as far as they are known; 0 where the parent is not in the tree."""
+    parent = anchor.parent
+    listed = anchor.validated.plain_fresh
+    # The anchor is one of the parent's votes.
+    if parent is None or parent.votes - 1 <= listed:
+        return 0
+    plain = count_plain(parent.bound, anchor.coin.header.target, network)
+    return max(0, min(plain, network.max_listed) - listed)
+
+
+def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict[int, int]:
+    """Return `confirmations_at` each height at which the chain that ends in the anchor `last` has
+    the main chain's anchor: who has read the chain up to there asks, and what was undone since has
+    none."""
+    node = view.tree.get(last)
+    if node is not None:
+        reached = view.tree.fork_point(node).height
+    elif (coin := main_coin(view, last)) is not None:
+        reached = coin.height
+    else:
+        return {}
+    return {height: confirmations_at(view, height) for height in heights if height <= reached}
+
+
+def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlace:
+    """Return where an anchor stands. `recorded_votes`: of one that has left the tree."""
+    node = view.tree.get(coin.id)
+    on_main = node.on_main if node is not None else view.archive.main_id(coin.height) == coin.id
+    votes = recorded_votes if node is None else node.votes
+    if not on_main:
+        standing = "invalid" if node is None else standing_of(node)
+        return AnchorPlace(standing, None, votes, 0)
+    return AnchorPlace(
+        "main", view.archive.main_id(coin.height + 1), votes, confirmations_at(view, coin.height)
+    )
