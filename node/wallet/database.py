@@ -14,12 +14,13 @@ from typing import Any, Final
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.base.terminal_text import harmless
 from unchained.node.primitives.transfer import Transfer
+from unchained.node.wallet.database_log import check_log
 from unchained.node.wallet.errors import (
     DAMAGED_HINT,
     StoreDamagedError,
     StoreUnavailableError,
 )
-from unchained.node.wallet.stored_values import check_values
+from unchained.node.wallet.stored_values import check_indexes, check_values
 from unchained.node.wallet.tables import (
     NAME_KINDS,
     SCHEMA,
@@ -149,6 +150,7 @@ class Database:
         if path is not None:
             # SQLite gives its journal files the mode of the file that they belong to
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+            check_log(path)
         try:
             self._db = sqlite3.connect(
                 ":memory:" if path is None else path,
@@ -179,16 +181,19 @@ class Database:
         db = self._db
         version = check_layout(db)
         if version:
+            check_indexes(db)
             check_values(db)
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         db.create_function("spends", 2, self._spends, deterministic=True)
         if version == 0:
-            db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};COMMIT;")
-            with self.transaction():
+            # together: a file with a layout and no owner would be refused from then on
+            with _translated():
+                db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {WALLET_DB_VERSION};")
                 self._put("network", network_id)
                 self._put("owner", owner)
+                db.execute("COMMIT")
         elif version in _TO_PRESENT and self._get("owner") == owner:
             with self.transaction():
                 for change in _TO_PRESENT[version]:

@@ -47,6 +47,15 @@ def told_as_damage() -> Iterator[None]:
         ) from error
 
 
+def check_indexes(db: sqlite3.Connection) -> None:
+    """Check that a file's trees are whole, and that what stands twice, in a table and in an index,
+    is the same: sums are worked out from indexes alone, and SQLite has no checksums. Takes about a
+    second for 100,000 coins. Raises `StoreDamagedError`, sqlite3.Error."""
+    (said,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+    if said != "ok":
+        raise _altered(" ".join(said.split()))
+
+
 def check_values(db: sqlite3.Connection) -> None:
     """Check all values in a file whose layout is checked: that each has the type of its column,
     that what stands for a name has one, that heights can be counted on from, and that transfers are

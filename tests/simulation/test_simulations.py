@@ -31,6 +31,7 @@ from unchained.node.base.randomness import SYSTEM
 FIXED = (
     ("storm", 21),
     ("wallets", 2),
+    ("wallets", 1),
     ("shallow", 12),
     ("shallow", 65),
     ("shallow", 301),

@@ -16,6 +16,7 @@ import trio
 from tests.framework.simulation.faulty_disk import full
 from tests.framework.simulation.hostile_node import HOSTILE_KINDS
 from tests.framework.simulation.link_model import LinkModel, memory_peer_id
+from tests.framework.simulation.wallet_faults import WALLET_KINDS
 from unchained.storage.errors import StoreError, StoreUnreadableError
 
 if TYPE_CHECKING:
@@ -449,6 +450,7 @@ FAULT_KINDS: Final[dict[str, FaultKind]] = {
     "clock step": ClockStep(),
     "clock drift": ClockDrift(),
     "small queues": FewPlaces(),
+    **WALLET_KINDS,
     **HOSTILE_KINDS,
 }
 

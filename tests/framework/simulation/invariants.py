@@ -110,10 +110,12 @@ def check_services(node: SimulatedNode) -> None:
 
 
 async def check_under_way(node: SimulatedNode) -> None:
-    """A node is what the plain model makes of what it knows, unless a coin waits for its time."""
+    """A node is what the plain model makes of what it knows, unless a coin waits for its time or
+    a choice of the tip for its turn."""
 
     def compare(core: ChainCore) -> None:
-        if core.admission.next_due_ms is None and not len(core.ledger.batch):
+        waits = core.admission.next_due_ms is not None or node.chain._writer._choices
+        if not waits and not len(core.ledger.batch):
             check_against_model(node.name, core)
 
     await node.core(compare)

@@ -31,8 +31,12 @@ DISKS: Final = (
     "crash", "crash at a write", "power cut", "power cut at a write", "crash at a start",
     "power cut at a start", "disk full", "write fails", "slow disk", "bit flip", "unreadable file",
 )  # fmt: skip
+WALLET_FILES: Final = (
+    "crash at a write-back", "power cut at a write-back", "crash at a key file",
+    "power cut at a key file", "wallet bit flip", "wallet page lost",
+)  # fmt: skip
 PROCESSES: Final = ("service cancelled", "clock step", "clock drift", "small queues")
-EVERYTHING: Final = (*WEATHER, *DISKS, *PROCESSES)
+EVERYTHING: Final = (*WEATHER, *DISKS, *WALLET_FILES, *PROCESSES)
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,9 +84,10 @@ SCENARIOS: Final = {
     for scenario in (
         Scenario(name="storm", hostile_chance=0.1),
         Scenario(name="weather", faults=WEATHER, nodes=8, miners=6),
-        Scenario(name="disks", faults=DISKS),
+        Scenario(name="disks", faults=(*DISKS, *WALLET_FILES)),
         Scenario(name="wallets", nodes=4, wallets=4, payments_per_epoch=1.0,
-                 faults=("crash", "crash at a start", "isolation", "service cancelled")),
+                 faults=("crash", "crash at a start", "isolation", "service cancelled",
+                         *WALLET_FILES)),
         Scenario(name="deep", faults=("partition",), nodes=4, epochs=110, wallets=2,
                  payments_per_epoch=0.1, longest_partition=100, hostile_chance=0.1),
         # The model takes how deep the tree reaches from the node.

@@ -11,6 +11,8 @@ FAULTS = frozenset(
         "replayed messages",
         "crash", "crash at a write", "power cut", "power cut at a write", "crash at a start",
         "power cut at a start", "service cancelled",
+        "crash at a write-back", "power cut at a write-back", "crash at a key file",
+        "power cut at a key file", "wallet bit flip", "wallet page lost",
         "unsynced writes lost", "disk full", "write fails", "slow disk", "bit flip",
         "unreadable file", "clock step", "clock drift", "small queues",
         "balancing node", "equivocating node", "flooding node", "forging node", "replaying node",
@@ -32,6 +34,7 @@ STATES = frozenset(
         "node stopped by its store", "disk replaced", "node behind", "clock behind the tip",
         "synced from nothing", "reorganisation refused", "operator began anew", "relay lagging",
         "changes lost by a slow reader", "payment in conflict", "payment on the chain in the end",
+        "wallet's log torn", "wallet half written back", "wallet found damaged", "wallet read anew",
     }
 )  # fmt: skip
 """States of interest, each of which some simulation of the fixed set must reach."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -44,10 +45,11 @@ from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import CoinHeader
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
-from unchained.node.wallet.errors import StoreUnavailableError
-from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret
+from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError, WalletError
+from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret, wallet_path
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.new_wallet import save_new
+from unchained.node.wallet.resealing import NewPassphrase
 from unchained.node.wallet.wallet_file import KdfCost
 from unchained.storage.errors import StoreCorruptError, StoreError
 from unchained.storage.open import prepare
@@ -57,8 +59,8 @@ if TYPE_CHECKING:
 
 CHEAP: Final = KdfCost(32, 1, 1)
 PASSPHRASE: Final = "pass"
-TOLD_OF_FAILED_WRITES: Final = ("wallet.unusable", "wallet.not_followed")
-"""What the log says of wallets whose files cannot be written."""
+TOLD_OF_WALLETS: Final = ("wallet.unusable", "wallet.not_followed")
+"""What the log says of wallets whose files cannot be written, or are damaged."""
 FAILED_DOWN_S: Final = 5.0
 """Seconds after which a node whose store failed is started again."""
 
@@ -174,7 +176,15 @@ class SimulatedNode(SimNode):
         self._life: trio.CancelScope | None = None
         self._has_transport = False
         """Whether this life has come so far."""
-        self.wallet_disk = None if home is None else WalletDisk(home)
+        self._told_keys = b""
+        """What its user was told that the wallet's keys were sealed as, empty if he waits for that.
+        """
+        self.is_told_of_damage = False
+        """Whether the log has told its user that a file of the wallet is damaged, and he has not
+        seen to it."""
+        self.wallet_disk = (
+            None if home is None else WalletDisk(home, f"{simulation.seed} {self.name}")
+        )
         self._expected: list[StoreError] = []
         self._cancelled: Counter[str] = Counter()
         """Services that were cancelled and have not ended yet."""
@@ -212,7 +222,12 @@ class SimulatedNode(SimNode):
     def is_troubled(self) -> bool:
         """Whether something has befallen it in this life after which services may fail."""
         return bool(
-            self._expected or self._cancelled or self._explained or self.has_rotted or self.is_dead
+            self._expected
+            or self._cancelled
+            or self._explained
+            or self.has_rotted
+            or self._has_rotted_wallet
+            or self.is_dead
         )
 
     @property
@@ -241,6 +256,42 @@ class SimulatedNode(SimNode):
         if self.wallet_disk is not None and self.wallet_disk.crash(power_cut=power_cut):
             self.simulation.sightings.note("wallet's writes lost")
         return True
+
+    async def seal_keys(self) -> None:
+        """Let its user seal the wallet's keys anew, if he can; what he is told was done is there
+        from then on."""
+        if self.wallets is None or not self.is_up:
+            return
+        life, self._told_keys = self.starts, b""
+        try:
+            sealed = await self.wallets.reseal(
+                DEFAULT_WALLET, NewPassphrase(PASSPHRASE, PASSPHRASE)
+            )
+        except (WalletError, trio.ClosedResourceError, sqlite3.ProgrammingError):
+            if self.is_up and self.starts == life and not self.is_troubled:
+                raise
+        else:
+            if self.is_up and self.starts == life:
+                self._told_keys = sealed.to_bytes()
+
+    def mend_wallet_disk(self) -> bool:
+        """Let nothing more befall its wallet's files; return whether one has rotted unread."""
+        if self.wallet_disk is None:
+            return False
+        self.wallet_disk.mend()
+        return self.wallet_disk.will_rot
+
+    def tend_wallet(self) -> None:
+        """Do what its user does who has read in the log that a file of the wallet is damaged: stop
+        it, see to the file, and start it again."""
+        if not self.is_told_of_damage or self.wallet_disk is None:
+            return
+        self.crash(0.0, power_cut=False)
+        if self.wallet_disk.put_right():
+            # What the wallet was told, and no chain says, went with it.
+            self.sent.clear()
+            self.simulation.sightings.note("wallet read anew")
+        self.is_told_of_damage = False
 
     def begin_anew(self) -> None:
         """Start at once on an empty disk."""
@@ -284,7 +335,23 @@ class SimulatedNode(SimNode):
     def accounts_for_line(self, kind: str) -> bool:
         """Tell whether a line of its log that names no exception follows from what has befallen
         the node: what it says of its wallets once its disk takes no more."""
-        return kind in TOLD_OF_FAILED_WRITES and self._has_failed_writes
+        return kind in TOLD_OF_WALLETS and self._has_failed_writes
+
+    def tells_of_damage(self, kind: str) -> bool:
+        """Tell whether a line of its log says that a file of its wallet is damaged which is, so
+        that its user sees to it."""
+        told = kind in TOLD_OF_WALLETS and self._has_rotted_wallet
+        if told:
+            self._note_damage()
+        return told
+
+    def _note_damage(self) -> None:
+        self.is_told_of_damage = True
+        self.simulation.sightings.note("wallet found damaged")
+
+    @property
+    def _has_rotted_wallet(self) -> bool:
+        return self.wallet_disk is not None and bool(self.wallet_disk.rotted)
 
     @property
     def _has_failed_writes(self) -> bool:
@@ -501,11 +568,21 @@ class SimulatedNode(SimNode):
             self.simulation.fail(f"{self.name} has lost {lost}")
 
     def _check_sent(self) -> None:
-        """Look whether its wallet knows every payment that it was told was sent."""
-        if self.wallets is not None and not self._has_failed_writes:
-            forgotten = forgotten_payment(self, self.wallets.wallet(DEFAULT_WALLET))
-            if forgotten:
-                self._require_kept(f"payment {forgotten}")
+        """Look whether its wallet knows every payment that it was told was sent, and has the keys
+        that it was told were sealed."""
+        if self._told_keys and not self._has_rotted_wallet:
+            assert self.home is not None
+            lost = wallet_path(self.home, DEFAULT_WALLET).read_bytes() != self._told_keys
+            self._require_kept("keys that were sealed" if lost else "")
+        if self.wallets is not None and not self._has_failed_writes and not self.is_told_of_damage:
+            try:
+                forgotten = forgotten_payment(self, self.wallets.wallet(DEFAULT_WALLET))
+            except StoreDamagedError:
+                if not self._has_rotted_wallet:
+                    raise
+                self._note_damage()
+            else:
+                self._require_kept(f"payment {forgotten}" if forgotten else "")
 
 
 def _has(error: BaseException, kind: type[BaseException]) -> bool:

@@ -79,6 +79,7 @@ class Simulation:
         """`until_s`: virtual seconds after which it ends, however far it is."""
         self.scenario = scenario
         self.seed = seed
+        self._home = home
         self.schedule = schedule
         self.progress = progress
         self.rng = random.Random(f"{seed} simulation")
@@ -202,9 +203,9 @@ class Simulation:
             kind = event.pop("event")
             if error is True:
                 error = sys.exc_info()[1]
-            self.log.note_hashed(
-                f"{trio.current_time()} {name} {kind} {sorted(map(str, event.items()))}"
-            )
+            told = f"{trio.current_time()} {name} {kind} {sorted(map(str, event.items()))}"
+            # What is damaged is told by its path.
+            self.log.note_hashed(told.replace(str(self._home), ""))
             self._look_at_line(node, level, kind, event, error)
         raise structlog.DropEvent
 
@@ -230,6 +231,8 @@ class Simulation:
             self.sightings.note("service restarted")
         if kind == "peer.banned":
             self.log.note(node.name if node else "", kind, **event)
+        if node is not None and node.tells_of_damage(kind):
+            return
         if error is not None:
             if node is None or not node.accounts_for(error):
                 self._fail(error)
@@ -281,6 +284,12 @@ class Simulation:
             raise
         finally:
             self.sightings.note("message came once more", self.net.weather.replayed)
+            for node in self.nodes:
+                if node.wallet_disk is not None:
+                    self.sightings.note("wallet's log torn", node.wallet_disk.torn_logs)
+                    self.sightings.note(
+                        "wallet half written back", node.wallet_disk.half_written_back
+                    )
         if self._failure is not None:
             raise self._failure
 
@@ -316,11 +325,15 @@ class Simulation:
         for node in self.nodes:
             node.clock.correct()
             node.disk_under.mend()
-            if node.disk_under.damaged:
+            if node.disk_under.damaged or node.mend_wallet_disk():
                 node.crash(0.0, power_cut=False)
             node.hurry()
         for node in self.nodes:
-            await self._until(lambda node=node: node.is_up, f"{node.name} up", MEND_S)  # type: ignore[misc]
+            await self._until(
+                lambda node=node: node.is_up and not node.is_told_of_damage,  # type: ignore[misc]
+                f"{node.name} up",
+                MEND_S,
+            )
         await self._until(self._has_mingled, "mingled", MEND_S)
         await trio.sleep(QUIET_EPOCHS * self.scenario.epoch_s)
         await self._decide()
@@ -359,8 +372,11 @@ class Simulation:
                     invariants.check_payments(node)
 
     def _wallets_have_read(self) -> bool:
-        statistics = [node.wallets.statistics() for node in self.nodes if node.wallets is not None]
-        return not any(one.behind for one in statistics)
+        return not any(
+            node.is_told_of_damage or node.wallets.statistics().behind
+            for node in self.nodes
+            if node.wallets is not None
+        )
 
     def _has_mingled(self) -> bool:
         least = min(3, len(self.nodes) - 1)
@@ -382,6 +398,7 @@ class Simulation:
             for node in self.nodes:
                 if node.is_up:
                     node.note_bans()
+                    node.tend_wallet()
                     if not node.network.synced.value:
                         self.sightings.note("node behind")
                     invariants.check_bounds(node)

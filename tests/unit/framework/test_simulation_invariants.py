@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -15,18 +14,15 @@ import trio
 
 from tests.framework.simulation import bounds, invariants
 from tests.framework.simulation.acknowledged import Acknowledged
-from tests.framework.simulation.faulty_disk import FaultyDisk, FaultyStore, full
+from tests.framework.simulation.faulty_disk import FaultyStore, full
 from tests.framework.simulation.invariants import InvariantBrokenError, faulty
 from tests.framework.simulation.scenario import QUICK_SIM, Scenario
 from tests.framework.simulation.simulated_node import SimulatedNode
 from tests.framework.simulation.simulation import Simulation
-from tests.framework.simulation.wallet_disk import WalletDisk, faulty_wallets
 from unchained.node.base.services import ServiceEndedError
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
-from unchained.node.wallet.database import Database
-from unchained.node.wallet.errors import StoreUnavailableError
 from unchained.storage import schema
 from unchained.storage.errors import StoreError
 from unchained.storage.memory import MemoryStore
@@ -301,77 +297,15 @@ def test_faults_of_transfers_are_found_without_the_products_rules() -> None:
     }
 
 
-# The disk that wallets are on
-
-
-def opened(disk: WalletDisk, store: FaultyStore | None = None) -> Database:
-    disk.begin(store or FaultyStore(FaultyDisk()))
-    return Database(disk.home / "w.db", network_id=b"n", owner=b"o", seed=bytes(32))
-
-
-def put(database: Database, name: str) -> None:
-    database.run("INSERT INTO meta (name, value) VALUES (?, x'')", name)
-
-
-def names(database: Database) -> set[str]:
-    return {name for (name,) in database.rows("SELECT name FROM meta")} & {"a", "b", "c"}
-
-
-@pytest.mark.parametrize(
-    ("synchronous", "power_cut", "left"),
-    [("FULL", True, {"a", "b"}), ("NORMAL", True, {"a"}), ("NORMAL", False, {"a", "b"})],
-)
-def test_a_power_cut_takes_what_a_wallet_has_not_synced(
-    synchronous: str, power_cut: bool, left: set[str], tmp_path: Path
+async def test_a_node_is_not_compared_with_the_model_while_its_choice_of_the_tip_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    disk = WalletDisk(tmp_path)
-    with faulty_wallets([disk]):
-        database = opened(disk)
-        put(database, "a")
-        database.rows(f"PRAGMA synchronous = {synchronous}")
-        put(database, "b")
-        assert disk.crash(power_cut=power_cut) is (left == {"a"})
-        # What is left of the process goes on for a moment.
-        put(database, "c")
-        with closing(opened(disk)) as again:
-            assert names(again) == left
-
-
-def test_the_nth_write_of_a_node_may_be_one_of_its_wallet(tmp_path: Path) -> None:
-    disk, under = WalletDisk(tmp_path), FaultyDisk()
-    store = FaultyStore(under)
-    with faulty_wallets([disk]), closing(opened(disk, store)) as database:
-        put(database, "a")
-        under.at_write(2, full)
-        put(database, "b")
-        for _ in range(2):
-            with pytest.raises(StoreUnavailableError, match="full"):
-                put(database, "c")
-        assert names(database) == {"a", "b"}
-        assert store.has_failed
-
-
-def test_a_process_that_dies_at_a_commit_has_not_made_it(tmp_path: Path) -> None:
-    disk, under = WalletDisk(tmp_path), FaultyDisk()
-    store = FaultyStore(under)
-
-    def die() -> StoreError | None:
-        store.is_dead = True
-        disk.crash(power_cut=False)
-        return None
-
-    with faulty_wallets([disk]):
-        database = opened(disk, store)
-        put(database, "a")
-        under.at_write(1, die)
-        put(database, "b")
-        with closing(opened(disk)) as again:
-            assert names(again) == {"a"}
-
-
-def test_databases_elsewhere_are_left_alone(tmp_path: Path) -> None:
-    with (
-        faulty_wallets([WalletDisk(tmp_path)]),
-        closing(Database(None, network_id=b"n", owner=b"o", seed=bytes(32))) as database,
-    ):
-        assert type(database._db) is sqlite3.Connection
+    compared: list[str] = []
+    monkeypatch.setattr(invariants, "check_against_model", lambda name, _: compared.append(name))
+    async with pair(tmp_path) as node:
+        choice = node.chain._writer.choose_later()
+        await invariants.check_under_way(node)
+        assert compared == []
+        await choice.done.wait()
+        await invariants.check_under_way(node)
+        assert compared == [node.name]

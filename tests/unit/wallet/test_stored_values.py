@@ -193,3 +193,34 @@ def test_what_is_sealed_and_makes_no_sense_is_damage(scene: Scene) -> None:
     with pytest.raises(StoreDamagedError, match="cannot be made sense of") as caught:
         Wallet.open(scene.directory, "w", REG)
     assert caught.value.__cause__ is not None
+
+
+def amounts(path: Path) -> set[int]:
+    """Return what unspent coins are worth, by the table and by the index."""
+    unspent = "WHERE spent_height IS NULL AND height IS NOT NULL"
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        return {
+            value
+            for how in ("NOT INDEXED", "INDEXED BY coins_unspent")
+            for (value,) in db.execute(f"SELECT value FROM coins {how} {unspent}")
+        }
+
+
+def test_an_amount_that_has_changed_in_the_table_or_in_its_index_is_refused(
+    tmp_path: Path,
+) -> None:
+    scene = Scene(tmp_path)
+    value = 0x0102_0304_0506
+    assert scene.alter("UPDATE coins SET value = ?", value)
+    plain = scene.path.read_bytes()
+    places = [at for at in range(len(plain)) if plain.startswith(value.to_bytes(6, "big"), at)]
+    seen = set()
+    for at in places:
+        changed = bytearray(plain)
+        changed[at + 3] ^= 4
+        scene.path.write_bytes(changed)
+        is_harmful = amounts(scene.path) != {value}
+        seen.add(is_harmful)
+        # the others are spent coins, and what SQLite has left of rows that were moved
+        assert not is_harmful or "was altered" in scene.refusal()
+    assert True in seen
