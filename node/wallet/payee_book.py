@@ -65,8 +65,13 @@ def checked_name(name: str) -> str:
 
 
 def looks_like_name(text: str) -> bool:
-    """Return whether a text can be a name, and so is nothing that is paid by itself."""
-    return _NAME.fullmatch(unicodedata.normalize("NFC", text)) is not None
+    """Return whether a text can be a name, and so is nothing that is paid by itself, nor what is
+    left of an address or a paycode."""
+    try:
+        checked_name(text)
+    except PayeeBookError:
+        return False
+    return True
 
 
 class PayeeBook:
@@ -139,12 +144,12 @@ class PayeeBook:
         """Return a payee with what his name stands for, if he is named by one. Raises
         `NoSuchPayeeError`, `UnconfirmedPayeeError`, and `BadPaymentError` for an address that was
         cut."""
-        if not looks_like_name(payee.payee):
-            return payee
         try:
             check_not_cut(payee.payee)
         except PayeeError as error:
             raise BadPaymentError(str(error)) from None
+        if not looks_like_name(payee.payee):
+            return payee
         found = self.find(payee.payee)
         if not found.confirmed:
             raise UnconfirmedPayeeError(found.name)

@@ -157,19 +157,16 @@ class MiningRoom:
     async def template(
         self, address: Payee | None = None, after: Hash | None = None
     ) -> MiningTemplate:
-        if not self._synced.value:
-            raise NotReadyError(
-                "the chain is behind that of the peers, or none of them has answered yet: there is "
-                "nothing to mine on"
-            )
-        self._check_clock()
+        self._check_level()
         lock = None if address is None else lock_of_payee(address, self._chain.network)
         if lock is None and self._payout is None:
             raise InvalidParamsError("this node mines to nobody: name an address")
-        template = await self._present()
+        seen, template = await self._present()
         if after == template.body_root:
             with trio.move_on_after(WAIT_S):
-                template = await self._another(template)
+                template = await self._another(seen, template)
+        # The node may have fallen behind meanwhile, and the template be one of an old tip.
+        self._check_level()
         self._remember(template)
         time_ms = self._chain.job_time(template)
         if lock is None:
@@ -198,26 +195,35 @@ class MiningRoom:
             Amount(template.value),
         )
 
+    def _check_level(self) -> None:
+        """Raise `NotReadyError` where what is mined on this node's tip is of no use."""
+        if not self._synced.value:
+            raise NotReadyError(
+                "the chain is behind that of the peers, or none of them has answered yet: there is "
+                "nothing to mine on"
+            )
+        self._check_clock()
+
     def _check_clock(self) -> None:
         # Protocol §6: a node whose clock is behind its tip "neither chooses nor mines"
         if self._chain.status.value.clock_behind_ms:
             raise NotReadyError("the clock is behind the chain: set it, or see chain.set_aside")
 
-    async def _present(self) -> Template:
-        """Return the present template, built once for all who ask between two events."""
-        seen = self._chain.status.value.next_event
-        if self._latest is None or self._latest[0] != seen:
-            self._latest = (seen, await self._chain.template())
-        return self._latest[1]
+    async def _present(self) -> tuple[ChainStatus, Template]:
+        """Return the present template, built once for all who ask between two events, and the
+        status before it was built: what comes while it is built may not be on it."""
+        seen = self._chain.status.value
+        if self._latest is None or self._latest[0] != seen.next_event:
+            self._latest = (seen.next_event, await self._chain.template())
+        return seen, self._latest[1]
 
-    async def _another(self, known: Template) -> Template:
-        """Return the first template that differs from a known one."""
+    async def _another(self, seen: ChainStatus, known: Template) -> Template:
+        """Return the first template that differs from a known one, which was built after `seen`."""
         refresh_s = self._chain.network.epoch_ms / 1000 / REFRESHES_PER_EPOCH
         while True:
-            seen = self._chain.status.value
             with trio.move_on_after(refresh_s):
                 await self._chain.status.wait_for(partial(_has_coins, seen=seen))
-            template = await self._present()
+            seen, template = await self._present()
             if template.body_root != known.body_root:
                 return template
 

@@ -133,6 +133,22 @@ async def test_goes_on_after_a_restart_where_it_was(tmp_path: Path) -> None:
         assert [notice.sequence for notice in heard.notices] == [3, 4, 5]
 
 
+async def test_what_could_not_be_told_before_the_end_is_told_after_it(tmp_path: Path) -> None:
+    node = wallet_node(tmp_path)
+    heard = Heard()
+    async with node.running():
+        await node.wallets.create("a", "pass")
+        async with telling(node, heard, ["wallet"]):
+            heard.open = trio.Event()
+            await node.mine(1, "a")
+    assert heard.notices == []
+    heard.open.set()
+    async with node.running():
+        async with telling(node, heard, ["wallet"]):
+            pass
+        assert [notice.sequence for notice in heard.notices] == [1]
+
+
 async def test_what_a_restored_wallet_finds_is_no_news(tmp_path: Path) -> None:
     async with wallet_node(tmp_path).running() as node:
         words = await node.wallets.create("a", "pass")

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import pytest
+import trio
 
 from tests.framework.forge import Forge
 from unchained.node.base.fanout import Watch
@@ -64,6 +65,28 @@ async def test_a_log_that_begins_later_says_where(numbers: range) -> None:
         assert caught.value.oldest == 9
     if numbers:
         assert await first_of(log_of(numbers), 8) == 9
+
+
+async def test_an_event_that_is_written_while_the_log_is_read_is_told() -> None:
+    store = MemoryStore()
+    # In a bulk the event counts before it is on disk.
+    status = Watch(SimpleNamespace(next_event=1))
+
+    class Overtaken(ReaderOf):
+        """Is given the event just after it has been looked for in vain."""
+
+        async def run(self, work: Callable[[Reader], T]) -> T:
+            found = await super().run(work)
+            if found == [] and schema.EVENT.get(store, 0) is None:
+                batch = Batch()
+                batch.put(schema.EVENT.key(0), schema.EVENT.encode(CoinAccepted(bytes(32))))
+                store.write(batch, sync=True)
+                status.set(status.value)
+            return found
+
+    log = EventLog(cast(Any, SimpleNamespace(status=status)), cast(Any, Overtaken(store)))
+    with trio.fail_after(60):
+        assert await first_of(log, 0) == 1
 
 
 async def test_a_coin_is_told_with_its_parent_and_its_time_while_the_node_has_it() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
 import structlog
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.framework.forge import BACKEND, Forge
 from unchained.node.base.clock import TrioClock
@@ -17,11 +20,11 @@ from unchained.node.chain.service import ChainService
 from unchained.node.consensus.errors import TimeTooNewError
 from unchained.node.consensus.params import REG
 from unchained.node.mining.payout import FixedPayout
-from unchained.node.primitives.coin import CoinHeader
+from unchained.node.primitives.coin import Coin, CoinHeader
 from unchained.node.primitives.types import Lock
 from unchained.node.rpc.core.errors import NotReadyError
-from unchained.node.rpc.core.values import Hex
-from unchained.node.rpc.methods.mining import MiningRoom
+from unchained.node.rpc.core.values import Hash, Hex
+from unchained.node.rpc.methods.mining import MiningRoom, MiningTemplate
 from unchained.storage.memory import MemoryStore
 
 
@@ -99,6 +102,81 @@ async def test_an_anchor_that_is_too_new_becomes_one_when_its_time_has_come() ->
         nursery.cancel_scope.cancel()
 
 
+def mined_on(work: MiningTemplate, grade: bool) -> Coin:
+    """Return a coin as a miner elsewhere finds it: of anchor grade or not."""
+    return Forge().mine(CoinHeader.from_bytes(bytes(work.header)), grade=grade)
+
+
+async def test_an_anchor_on_work_that_was_waited_for_has_its_body() -> None:
+    chain, room = await open_room(Watch(True), REG.birth_ms)
+    waited: list[MiningTemplate] = []
+
+    async def wait(known: MiningTemplate) -> None:
+        waited.append(await room.template(after=known.id))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        first = await room.template()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(wait, first)
+            await wait_all_tasks_blocked()
+            await room.submit(Hex(mined_on(first, grade=False).raw))
+        (second,) = waited
+        assert (second.fresh, second.id != first.id) == (1, True)
+        anchor = mined_on(second, grade=True)
+        assert (await room.submit(Hex(anchor.raw))).anchor
+        assert chain.status.value.tip == anchor.id
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_coin_that_comes_while_a_template_is_built_wakes_who_waits_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chain, room = await open_room(Watch(True), REG.birth_ms)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        build, known = chain.template, await chain.template()
+        header = known.header(lock=Lock(bytes(32)), time=chain.job_time(known))
+        coins = [Forge().mine(header, grade=False)]
+
+        async def overtaken() -> Any:
+            template = await build()
+            if coins:
+                await chain.submit_mined(coins.pop(), None)
+            return template
+
+        monkeypatch.setattr(chain, "template", overtaken)
+        began = trio.current_time()
+        assert (await room.template(after=Hash(known.body_root))).fresh == 1
+        assert trio.current_time() == began
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("why", ["the chain is behind", "the clock is behind"])
+async def test_a_node_that_falls_behind_while_a_miner_waits_gives_no_work(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    level = Watch(True)
+    chain, room = await open_room(level, REG.birth_ms)
+
+    async def wait(known: MiningTemplate) -> None:
+        with pytest.raises(NotReadyError, match=why):
+            await room.template(after=known.id)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(chain.run)
+        first = await room.template()
+        async with trio.open_nursery() as waiting:
+            waiting.start_soon(wait, first)
+            await wait_all_tasks_blocked()
+            if why == "the chain is behind":
+                level.set(False)
+            else:
+                set_back = REG.birth_ms - REG.future_limit_ms - 1_000
+                monkeypatch.setattr(TrioClock, "now_ms", lambda _clock: set_back)
+        nursery.cancel_scope.cancel()
+
+
 class NoThreads:
     """The threads of RPC, all of which are taken for good."""
 
@@ -132,3 +210,23 @@ async def test_a_benchmark_has_threads_of_its_own_and_all_at_once() -> None:
     found = await room.benchmark(seconds=0.1, threads=6)
     assert found.threads == 6
     assert len(at_once) == 6
+
+
+async def test_a_benchmark_that_is_given_up_lets_the_workers_go_on() -> None:
+    chain, _ = await open_room(Watch(True), REG.birth_ms)
+    paused: set[str] = set()
+    pool = SimpleNamespace(pause=paused.add, resume=paused.remove)
+    room = MiningRoom(
+        chain,
+        pool=cast(Any, pool),
+        payout=None,
+        synced=Watch(True),
+        backend=BACKEND,
+        runner=InlineRunner(),
+    )
+    for _ in range(2):
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await room.benchmark()
+        assert scope.cancelled_caught
+        assert paused == set()

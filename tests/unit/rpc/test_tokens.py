@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -212,6 +213,37 @@ def test_what_is_signed_and_handed_out_counts_until_a_day_after_it_was_sent(kept
     # something else has spent its coin
     book.settle(spender, Chain(t3=0))
     assert book.spent(book.tokens()[0]) == 0
+
+
+class Busy(Chain):
+    """Lets something else be done with the tokens while it is asked."""
+
+    def __init__(self, meanwhile: Callable[[], object], **left: int) -> None:
+        super().__init__(**left)
+        self._meanwhile = meanwhile
+
+    def left_ms(self, txid: bytes, coin_id: bytes) -> int | None:
+        self._meanwhile()
+        return super().left_ms(txid, coin_id)
+
+
+def test_what_is_spent_while_the_wallet_looks_counts_too(kept: Book) -> None:
+    book, spender = kept.book, kept.spender()
+    book.reserve(spender, txid(1), 3 * UNC, b"", COIN)
+    book.settle(
+        spender,
+        Busy(lambda: book.reserve(spender, txid(2), 5 * UNC, b""), t1=kept.clock.ms),
+    )
+    for read in (book, kept.open()):
+        assert read.spent(read.tokens()[0]) == 8 * UNC
+
+
+def test_a_token_that_is_revoked_while_the_wallet_looks_stays_revoked(kept: Book) -> None:
+    book, spender = kept.book, kept.spender()
+    book.reserve(spender, txid(1), 3 * UNC, b"", COIN)
+    book.settle(spender, Busy(lambda: book.revoke(spender), t1=kept.clock.ms))
+    for read in (book, kept.open()):
+        assert read.tokens() == []
 
 
 def test_what_was_sent_and_is_handed_out_as_well_counts_on(kept: Book) -> None:

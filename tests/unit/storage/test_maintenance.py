@@ -610,6 +610,22 @@ def test_backup_that_differs_is_not_kept(tmp_path: Path, store: KeyValueStore) -
     assert not (tmp_path / "copy").exists()
 
 
+def test_a_backup_is_on_disk_when_it_is_there(tmp_path: Path, store: KeyValueStore) -> None:
+    synced: list[bool] = []
+
+    class Noted(LevelStore):
+        """Notes of each batch whether it is synced."""
+
+        def write(self, batch: Batch, *, sync: bool) -> None:
+            synced.append(sync)
+            super().write(batch, sync=sync)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maintenance, "LevelStore", Noted)
+        backup(store, tmp_path / "copy")
+    assert synced[-1]
+
+
 # Repair
 
 

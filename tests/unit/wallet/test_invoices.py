@@ -175,6 +175,21 @@ def test_what_a_reorganisation_undoes_is_undone() -> None:
     ]
 
 
+def test_an_invoice_whose_payment_is_undone_before_it_is_confirmed_is_not_confirmed() -> None:
+    shop = Shop()
+    invoice = shop.invoice(seconds=None)
+    other = shop.chain.fork(shop.chain.height, seed=9)
+    shop.pay(invoice, UNC)
+    shop.mine()
+    (enough,) = [found.tag for found, _ in shop.seller.wallet.invoices.unconfirmed().invoices]
+    other.grow(3)
+    shop.chain.adopt(other)
+    shop.sync()
+    shop.seller.wallet.invoices.confirm([enough], shop.chain.now_ms)
+    assert not shop.seller.wallet.invoices.get(invoice.tag).confirmed
+    assert "invoice.confirmed" not in shop.events()
+
+
 def test_replacing_a_payment_does_not_pay_twice() -> None:
     shop = Shop()
     invoice = shop.invoice()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
@@ -114,6 +114,8 @@ def test_nothing_that_is_paid_is_a_name() -> None:
         assert not looks_like_name(payee.upper())
 
 
+@example("AlVOQ")  # as a paycode begins
+@example("lunc1q2w3e")
 @given(st.text(max_size=60))
 def test_any_text_is_a_name_or_refused(text: str) -> None:
     try:

@@ -243,6 +243,21 @@ def test_what_a_rescan_finds_is_spent_where_it_was_spent_above_also_if_it_is_can
     assert a.wallet.store.coins(spent=True) == wide.wallet.store.coins(spent=True)
 
 
+def test_a_rescan_reads_the_tip_also_as_the_first_of_a_chunk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(scanner, "CHUNK_ANCHORS", 1)
+    chain, secret = WalletChain(), new_secret()
+    a = Purse(chain, cheap_wallet(secret=secret))
+    chain.grow(2)
+    chain.mine(cheap_wallet(secret=secret, accounts=2).payout(1).lock_for)
+    sync(a)
+    learns_an_account(a.wallet, secret)
+    a.wallet.rescan()
+    sync(a)
+    assert a.wallet.balance(1).on_chain == UNC
+
+
 @pytest.mark.parametrize("cancelled", [False, True])
 def test_what_waits_is_known_of_coins_that_a_rescan_finds(cancelled: bool) -> None:
     a, _, secret, _ = swept_account(600)
