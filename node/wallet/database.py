@@ -142,6 +142,7 @@ class Database:
     ) -> None:
         """Open or create the file; with None it is kept in memory, for tests."""
         self._lock = threading.RLock()
+        self._is_closed = False
         self._spent: dict[bytes, int] = {}
         self.sealer = Sealer(seed, randomness)
         """For what the chain does not show."""
@@ -209,17 +210,27 @@ class Database:
     def close(self) -> None:
         """Close the file. Closing again does nothing."""
         with self._lock:
+            self._is_closed = True
             self._db.close()
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have the file to oneself. Raises `StoreUnavailableError` once it is closed: who was
+        under way when the node stopped is not told of damage."""
+        with self._lock:
+            if self._is_closed:
+                raise StoreUnavailableError("the wallet's .db file is closed")
+            yield
 
     def image(self) -> bytes:
         """Return the whole database as the bytes of one file, as it is at this moment."""
-        with self._lock, _translated():
+        with self._turn(), _translated():
             return self._db.serialize()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Let all changes inside reach the disk together, or none."""
-        with self._lock:
+        with self._turn():
             if self._db.in_transaction:
                 yield
                 return
@@ -235,7 +246,7 @@ class Database:
 
     def rows(self, sql: str, *arguments: object) -> list[Any]:
         """Return all rows of a query."""
-        with self._lock, _translated():
+        with self._turn(), _translated():
             return self._db.execute(sql, arguments).fetchall()
 
     def run(self, sql: str, *arguments: object) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from tests.framework.simulation.simulation import Simulation
 
 UNLOCKED_S: Final = 60.0
-STOPPED: Final = (trio.ClosedResourceError, sqlite3.ProgrammingError)
-"""What comes of asking a chain or a wallet that is closed meanwhile."""
 
 
 class Payer:
@@ -64,7 +61,7 @@ class Payer:
             sent = await wallets.send(DEFAULT_WALLET, [Payee(to, value, b"")])
         except (SpendingError, TransferRefusedError) as error:
             self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
-        except (*STOPPED, WalletError, StoreError) as error:
+        except (trio.ClosedResourceError, WalletError, StoreError) as error:
             # Its node has stopped meanwhile.
             if node.is_up and node.starts == life and not node.is_troubled:
                 raise

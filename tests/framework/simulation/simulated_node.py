@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import random
-import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -267,7 +266,7 @@ class SimulatedNode(SimNode):
             sealed = await self.wallets.reseal(
                 DEFAULT_WALLET, NewPassphrase(PASSPHRASE, PASSPHRASE)
             )
-        except (WalletError, trio.ClosedResourceError, sqlite3.ProgrammingError):
+        except (WalletError, trio.ClosedResourceError):
             if self.is_up and self.starts == life and not self.is_troubled:
                 raise
         else:
