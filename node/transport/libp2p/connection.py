@@ -93,7 +93,7 @@ class Connection:
             return
         self._scope.cancel()
         self._upgraded.tcp.abort()
-        self.budget.outbox.set(self, 0)
+        self._count_outbox()
         self.reason = reason
         fault = self._upgraded.guard.fault
         if fault is not None:
@@ -119,9 +119,14 @@ class Connection:
             return False
         self._outbox.append(rpc)
         self._outbox_bytes += size
-        outboxes.set(self, self._outbox_bytes)
+        self._count_outbox()
         self._to_send.set()
         return True
+
+    def _count_outbox(self) -> None:
+        """Count what waits to be sent; where the connection ends, nothing does, though the task
+        that sends may come to take one more batch."""
+        self.budget.outbox.set(self, 0 if self._scope.cancel_called else self._outbox_bytes)
 
     async def listen_to(self, gossip: MuxedStream) -> None:
         """Take a peer's gossip from one stream, the last that it opened for it."""
@@ -231,7 +236,7 @@ class Connection:
                 await self._to_send.wait()
                 rpcs = gossip_wire.take_batch(self._outbox)
                 self._outbox_bytes -= sum(rpc.size() for rpc in rpcs)
-                self.budget.outbox.set(self, self._outbox_bytes)
+                self._count_outbox()
                 if not self._outbox:
                     self._to_send = trio.Event()
                 data = gossip_wire.encode(rpcs, protocol)

@@ -345,6 +345,16 @@ def test_the_floor_is_the_lowest_that_has_not_settled() -> None:
     assert not chain.core.root.is_settled(3, with_ms - 1)
 
 
+def test_how_long_anchors_have_been_there_outlives_a_restart_and_their_leaving_the_tree() -> None:
+    chain = Chain(NETWORK)
+    chain.step_ms, chain.ran_ms = 0, 100
+    tip = chain.grow(chain.genesis, NETWORK.max_reorg)
+    chain.restart()
+    chain.grow(tip, NETWORK.max_reorg)
+    root = chain.core.root
+    assert [root.floor(now_ms) for now_ms in (99 + SETTLED_MS, 100 + SETTLED_MS)] == [0, 4]
+
+
 def test_as_many_anchors_are_in_a_lowered_tree_as_is_written_down() -> None:
     assert reorg_window.TREE_ANCHORS_MAX == 8_192
     assert reorg_window.ANCHORS_PER_STEP_MAX == 64

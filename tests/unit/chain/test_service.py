@@ -723,3 +723,13 @@ async def test_the_end_of_a_bulk_wakes_who_waits_for_its_events(forge: Forge) ->
         await manager.status.wait_newer(seen)
         assert manager.status.value == status
         assert len(list(schema.EVENT.scan(service.store))) == status.next_event
+
+
+async def test_a_bulk_that_is_cut_short_is_written(forge: Forge) -> None:
+    async with running(forge) as service:
+        with trio.CancelScope() as cut_short:
+            async with service.manager.bulk():
+                await service.manager.submit_chain([forge.anchor(forge.genesis).package()])
+                cut_short.cancel()
+        events = list(schema.EVENT.scan(service.store))
+        assert len(events) == service.manager.status.value.next_event > 0

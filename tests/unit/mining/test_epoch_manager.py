@@ -16,6 +16,7 @@ from unchained.miner.search import search
 from unchained.node.base.fanout import Lost, Watch
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.service import ChainService
+from unchained.node.chain.template import Template
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.accounts import WatchAccount, derive_account
 from unchained.node.mining.epoch_manager import JOBS_REMEMBERED, EpochManager, Payout
@@ -189,6 +190,30 @@ async def test_a_coin_refreshes_the_template_and_an_anchor_seals_it() -> None:
         assert bench.mined.statistics().waiting == 2
         counted = bench.epochs.statistics()
         assert (counted.coins_found, counted.anchors_found, counted.coins_rejected) == (2, 1, 0)
+
+
+async def test_a_coin_that_comes_while_a_template_is_built_is_in_the_next_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with working() as bench:
+        job, build = await bench.new_job(), bench.chain.template
+        began = trio.current_time()
+
+        async def overtaken() -> Template:
+            template = await build()
+            if bench.chain.status.value.coins == 0:
+                bench.miner.solve(job, anchor=False)
+                await bench.chain.status.wait_for(lambda status: status.coins == 1)
+            return template
+
+        monkeypatch.setattr(bench.chain, "template", overtaken)
+        bench.may_mine.set(False)
+        await bench.miner.wait_for(lambda job: job is None)
+        bench.may_mine.set(True)
+        await bench.new_job()
+        await trio.testing.wait_all_tasks_blocked()
+        assert bench.epochs.statistics().listed == 1
+        assert trio.current_time() == began
 
 
 class NoWallets:

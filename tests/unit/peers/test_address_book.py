@@ -160,6 +160,19 @@ def test_what_worked_is_tried_and_survives_a_restart() -> None:
     assert a_book(store).statistics().new == again.statistics().new
 
 
+def test_an_address_that_gave_way_to_another_of_its_host_leaves_the_disk_too() -> None:
+    store = MemoryStore()
+    book = a_book(store)
+    first, second = address(1), address(1).replace("9000", "9001")
+    book.add(first, "9.9.0.0/16", NOW)
+    book.failed(first, NOW)
+    save(book, store)
+    assert book.add(second, "9.9.0.0/16", NOW)
+    save(book, store)
+    again = a_book(store)
+    assert [text in again for text in (first, second)] == [False, True]
+
+
 def test_samples_are_of_good_addresses_and_not_of_all() -> None:
     book = a_book()
     for number in range(400):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.unit.peers.test_manager import Peer, a_world
 from unchained.node.peers.address_exchange import fit_to_send
 from unchained.node.transport.address import Address
 from unchained.node.transport.contract import PeerId
@@ -24,3 +25,14 @@ def test_an_address_longer_than_an_answer_holds_is_not_told() -> None:
     assert found == [longest]
     raw = (longest.encode(),)
     assert ADDRESSES_EXCHANGE.decode_answer(ADDRESSES_EXCHANGE.answer(raw)) == raw
+
+
+async def test_what_is_known_of_a_peer_that_was_asked_goes_with_it() -> None:
+    async with a_world() as world:
+        (teller,) = await world.peers("20.1.0.1")
+        node = await Peer(world, "30.1.0.1", bootstrap=(teller.transport.address,)).start()
+        exchange = node.manager._address_exchange
+        await world.until(lambda: exchange._asked, 30)
+        await teller.stop()
+        await world.until(lambda: not node.dialled(), 30)
+        assert exchange._asked == {}

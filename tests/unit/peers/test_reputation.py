@@ -221,6 +221,14 @@ async def test_the_gate_limits_hosts_networks_and_all(quiet: None) -> None:
     assert room.reputation.may_dial("1.3.0.1", A)
 
 
+async def test_who_comes_back_while_he_is_there_is_counted_once(quiet: None) -> None:
+    room = Room(PeerLimits(inbound_per_host=2))
+    assert room.join("a", "1.2.3.4")
+    assert room.join("b", "1.2.3.4")
+    assert room.reputation.gate("1.2.3.4", A, Direction.INBOUND)
+    assert not room.reputation.gate("1.2.3.4", PeerId("c"), Direction.INBOUND)
+
+
 async def test_penalties_add_up_to_a_ban_of_the_whole_group(quiet: None) -> None:
     room = Room()
     assert room.join("a", "2001:db8::1")

@@ -12,9 +12,10 @@ import structlog
 import trio
 import trio.testing
 
-from tests.framework.forge import Forge
+from tests.framework.forge import Forge, Forged
 from unchained.node.base.fanout import Broadcast
-from unchained.node.chain.results import Changes, Held, Outcome
+from unchained.node.chain.results import Changes, Held, Outcome, Package
+from unchained.node.consensus.errors import BadStateRootError
 from unchained.node.consensus.params import REG
 from unchained.node.crypto.anchor_header import AnchorHeader
 from unchained.node.peers.eviction import News
@@ -64,6 +65,10 @@ class FakeChain:
     def proven_transfer(self, _wid: Wid) -> None:
         """Nothing is remembered decoded."""
 
+    async def submit_package(self, _package: Package, **_: object) -> NoReturn:
+        await trio.lowlevel.checkpoint()
+        raise BadStateRootError(expected="a root", actual="another")
+
     async def transfer_bytes(self, transfer_id: bytes) -> bytes | None:
         await trio.lowlevel.checkpoint()
         return RAW if transfer_id == wid_of(RAW) else None
@@ -86,6 +91,7 @@ class FakeTransport:
 
 class FakePeers:
     def __init__(self) -> None:
+        self.there: list[PeerId] = []
         self.news: list[tuple[PeerId, News]] = []
         self.dropped: Broadcast[PeerId] = Broadcast(4)
         self.reputation = self
@@ -93,7 +99,7 @@ class FakePeers:
         self.excess: list[tuple[PeerId, float]] = []
 
     def greeted(self) -> list[PeerId]:
-        return []
+        return self.there
 
     def penalize(self, peer: PeerId, *_: object, ms: float) -> None:
         self.paid.append(peer)
@@ -206,6 +212,8 @@ async def test_what_is_of_no_use_costs_its_sender(bench: Bench) -> None:
     bench.chain.may_answer.set()
     await bench.gossip()
     assert bench.peers.excess == []
+    # Else what is handed in again meanwhile counts as having come by another way.
+    await trio.testing.wait_all_tasks_blocked()
     await bench.gossip()
     assert bench.verdicts == [Verdict.ACCEPT, Verdict.IGNORE]
     assert bench.peers.excess == [(PEER, message_price_ms(len(RAW)))]
@@ -273,3 +281,26 @@ async def test_who_announced_a_body_does_not_pay_where_it_was_not_waited_for(
         assert bench.follower.wanted == [PEER]
         assert bench.peers.paid == paid
         nursery.cancel_scope.cancel()
+
+
+class OneFetcher:
+    """The announcer does not answer; another has a body."""
+
+    def __init__(self, anchor: Forged) -> None:
+        self._package = anchor.package()
+
+    async def packages(self, source: PeerId, *_: object) -> list[Package]:
+        if source == PEER:
+            await trio.sleep_forever()
+        return [self._package]
+
+
+async def test_who_gave_a_body_that_breaks_a_rule_pays_for_it_and_not_its_announcer() -> None:
+    forge = Forge(REG)
+    anchor = forge.anchor(forge.genesis)
+    bench = Bench(OneFetcher(anchor))
+    bench.peers.there = [PEER, PeerId("other")]
+    header = AnchorHeader.of(anchor.coin, anchor.body)
+    assert await bench.relay._take_body(PEER, anchor.coin, header) is Verdict.IGNORE
+    # The one pays for what did not come, the other for what it gave.
+    assert bench.peers.paid == [PEER, "other"]

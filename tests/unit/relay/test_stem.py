@@ -729,6 +729,14 @@ async def test_the_end_of_patience_does_not_cut_gossiping_short(
 
 
 @pytest.mark.usefixtures("_never_fluffs")
+async def test_what_is_known_already_is_not_held(bench: Bench) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    bench.chain.public[wid_of(b"known")] = b"known"
+    await bench.serve("caller", b"known")
+    assert not bench.stem.holds(wid_of(b"known"))
+    assert bench.stem.statistics().held == 0
+
+
 async def test_what_is_public_keeps_nothing_that_it_builds_on(bench: Bench) -> None:
     raw = b"first"
     for _ in range(20):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, TypeVar, TypeVarTuple, cast
@@ -17,7 +17,7 @@ from tests.framework.forge import BACKEND, Forge, Forged
 from unchained.node.base.clock import TrioClock
 from unchained.node.base.runner import InlineRunner
 from unchained.node.chain.proof_places import PROOFS_PER_PEER
-from unchained.node.chain.results import Package
+from unchained.node.chain.results import BatchOutcome, Package, ProvenAnchor
 from unchained.node.chain.service import ChainService
 from unchained.node.chain.verifier import PROOFS_AT_ONCE_MAX
 from unchained.node.consensus.errors import BadMixError, FreshWrongParentError
@@ -219,3 +219,22 @@ async def test_no_more_is_asked_for_while_much_waits_to_be_verified(
         # That took long by our own fault.
         assert bench.penalties == []
         assert bench.downloader._backlog.bytes == 0
+
+
+async def test_a_sync_goes_on_though_all_that_may_be_ahead_came_before_it_was_taken_in(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader, "SYNC_BATCH_ANCHORS", 1)
+    monkeypatch.setattr(downloader, "SYNC_BATCHES_AHEAD", 2)
+    anchors = grown(forge, 8, 0)
+    async with working(forge) as bench:
+        submit = bench.chain.submit_batch
+
+        async def slowly(batch: Sequence[ProvenAnchor]) -> BatchOutcome:
+            await trio.sleep(1)
+            return await submit(batch)
+
+        monkeypatch.setattr(bench.chain, "submit_batch", slowly)
+        with trio.fail_after(100):
+            await bench.fetch(*anchors)
+        assert bench.chain.status.value.tip == anchors[-1].id

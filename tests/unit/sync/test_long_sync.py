@@ -17,9 +17,11 @@ from unchained.node.consensus.params import REG
 from unchained.node.primitives.errors import ProtocolError
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.fetcher import NotNowError
+from unchained.node.sync import long_sync as long_sync_module
 from unchained.node.sync.downloader import STALL_PRICE_MS
+from unchained.node.sync.header_lead import HeaderLead
 from unchained.node.sync.header_scan import HeaderScan
-from unchained.node.sync.header_walk import Seen
+from unchained.node.sync.header_walk import PageLateError, Seen
 from unchained.node.sync.long_sync import (
     FAILED_CHAIN_PRICE_MS,
     LOST_DEEP_BRANCH_PRICE_MS,
@@ -112,15 +114,68 @@ class Failing:
             raise ChainFailedError(scan.peer, self.anchor, self.error)
 
 
-def long_sync_of(fetcher: object, charges: Charges) -> LongSync:
+def long_sync_of(fetcher: object, charges: Charges, assume_valid: CoinId | None = None) -> LongSync:
     stubs: list[Any] = [Chain(), charges, fetcher, None, None]
     return LongSync(
         *stubs,
         SyncTarget(),
-        assume_valid=None,
+        assume_valid=assume_valid,
         clock=TrioClock(NOW_MS),
         log=structlog.get_logger(),
     )
+
+
+async def test_who_took_over_and_failed_is_cut_with_who_showed_the_chain() -> None:
+    charges = Charges()
+    scans = [scan_of(SLOW), scan_of(GONE)]
+    assert await long_sync_of(Fetcher(), charges)._take_best(scans, Seen()) is not None
+    assert [scan.is_empty for scan in scans] == [True, True]
+    # Nor is that one asked again, for its own chain.
+    assert charges.paid == [(SLOW, STALL_PRICE_MS), (GONE, FAILED_CHAIN_PRICE_MS)]
+
+
+class HandedOver:
+    """A walk that its first peer stalls; another leads it on, by a branch from above height 5."""
+
+    fork_height, tip_id, work = 0, None, 1_000
+
+    def __init__(self, *_: object) -> None:
+        self.at_end = False
+        self.height = 0
+
+    def hand_over(self, _peer: PeerId) -> None:
+        self.at_end, self.height = True, 10
+
+    async def next_page(self, _seen: Seen, _within_s: float) -> list[tuple[Any, None]]:
+        if not self.at_end:
+            raise PageLateError(SLOW, "gives headers too slowly")
+        scan = branching(GONE)
+        ids = scan.ids_above(0, self.height)
+        return [(SimpleNamespace(id=it, height=scan.height_of(it)), None) for it in ids]
+
+
+def branching(peer: PeerId) -> HeaderScan:
+    scan = HeaderScan(peer)
+    for height in range(1, 11):
+        scan.add(CoinId(bytes([height if height <= 5 else height + 100]) * 32), height, 100)
+    return scan
+
+
+async def test_a_branch_below_the_assumed_anchor_is_not_trusted_with_the_chain_that_has_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(long_sync_module, "HeaderWalk", HandedOver)
+    scan = scan_of(SLOW)
+    long_sync = long_sync_of(Fetcher(), Charges(), assume_valid=CoinId(scan.tip))
+    connected: list[tuple[PeerId, int, set[CoinId]]] = []
+
+    async def connect(peer: PeerId, anchors: Sequence[object], trusted: set[CoinId]) -> None:
+        await trio.lowlevel.checkpoint()
+        connected.append((peer, len(anchors), trusted))
+
+    monkeypatch.setattr(long_sync, "_connect", connect)
+    await long_sync._fetch(scan, HeaderLead(scan, [scan, branching(GONE)]), Seen())
+    assert connected == [(GONE, 10, set(scan.ids_above(0, 5)))]
 
 
 async def test_who_showed_a_deep_branch_does_not_pay_for_who_took_over() -> None:

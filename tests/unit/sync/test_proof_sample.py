@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from unchained.node.chain.service import ChainService
+from unchained.node.consensus.errors import BadMixError
 from unchained.node.consensus.fork_choice import work
 from unchained.node.consensus.params import REG, Network
 from unchained.node.primitives.coin import Coin, CoinHeader
@@ -101,3 +102,18 @@ async def test_a_chain_that_is_offered_again_costs_no_more_than_its_length() -> 
         await proofs.verify("peer", page, proofs.sample())
     assert len(chain.verified) == len(set(chain.verified))
     assert set(chain.verified) <= {coin.id for coin in page}
+
+
+class ForgedChain(CountingChain):
+    """Finds no proof that holds."""
+
+    async def verify_mixes(self, coins: Sequence[Coin], peer: str = "") -> None:
+        raise BadMixError(expected="a proof", actual="none")
+
+
+async def test_a_proof_that_did_not_hold_is_not_remembered() -> None:
+    proofs = HeaderProofs(cast("ChainService", ForgedChain()), random.Random(1))
+    page = [coin(height) for height in range(20)]
+    with pytest.raises(BadMixError):
+        await proofs.verify("peer", page, proofs.sample())
+    assert not any(proofs.is_proven(found.id) for found in page)

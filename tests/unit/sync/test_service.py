@@ -10,6 +10,7 @@ import pytest
 import structlog
 import trio
 from structlog.testing import capture_logs
+from trio.testing import wait_all_tasks_blocked
 
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
@@ -109,6 +110,38 @@ async def test_nobody_waits_for_a_peer_that_is_gone() -> None:
     assert service.synced.value
 
 
+async def test_what_a_peer_that_is_gone_was_still_to_be_asked_for_goes_with_it() -> None:
+    gone = PeerId("gone")
+    service = service_of(Chain(), Peers())
+    service._states[gone] = settled()
+    service._votes._left[gone] = [OWN_TIP]
+    await service._attend(gone)
+    assert not service._votes.has_more(gone)
+
+
+async def test_what_is_wanted_while_a_peer_is_looked_at_is_asked_for_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer = PeerId("peer")
+    service = service_of(Chain(), Peers(peer))
+    service._states[peer] = settled()
+    looked: list[list[CoinId]] = []
+
+    async def settle(_peer: PeerId, state: PeerState, _tip: CoinId) -> None:
+        looked.append(list(state.wanted))
+        state.wanted.clear()
+        await trio.lowlevel.checkpoint()
+        if len(looked) == 1:
+            assert service.want(peer, THEIR_TIP)
+
+    monkeypatch.setattr(service, "_settle", settle)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service._attend, peer)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert looked == [[], [THEIR_TIP]]
+
+
 async def test_nobody_waits_while_a_peer_gives_votes_whose_tip_is_known() -> None:
     chain, slow = Chain(), PeerId("slow")
     chain.is_slow = True
@@ -144,31 +177,44 @@ async def test_where_nobody_answers_that_nothing_is_mined_is_said_once(knows_oth
     assert [entry["event"] for entry in logs] == ["mining.refused"]
 
 
+class Silent:
+    """A walk that gives a page at most, and then nothing more."""
+
+    is_ahead = False
+
+    def __init__(self, *_: object) -> None:
+        self.headers = 0
+        self.at_end = False
+
+    async def next_page(self) -> None:
+        raise NotNowError(PeerId("peer"), "does not answer")
+
+
 @pytest.mark.parametrize("shows", [False, True])
 async def test_what_a_peer_showed_before_says_nothing_of_a_tip_that_it_only_names(
     shows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else whoever has relayed a good chain once keeps a node from mining by a name alone."""
-
-    class Silent:
-        """Gives a page at most, and then does not answer."""
-
-        def __init__(self, *_: object) -> None:
-            self.is_ahead = shows
-            self.headers = 0
-            self.at_end = False
-
-        async def next_page(self) -> None:
-            raise NotNowError(peer, "does not answer")
-
     peer = PeerId("peer")
     service = service_of(Chain(), Peers(peer))
     service._states[peer] = ahead()
+    monkeypatch.setattr(Silent, "is_ahead", shows)
     monkeypatch.setattr(service_module, "HeaderWalk", Silent)
     followed = await service._try_to_follow(peer, THEIR_TIP)
     assert followed.why is not None
     assert followed.is_late is shows
     assert service._rest.is_on(trio.current_time()) is shows
+
+
+async def test_a_tip_that_led_nowhere_by_one_peer_is_asked_of_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peer, other = PeerId("peer"), PeerId("other")
+    service = service_of(Chain(), Peers(peer, other))
+    service._states |= {peer: settled(), other: settled()}
+    monkeypatch.setattr(service_module, "HeaderWalk", Silent)
+    await service._try_to_follow(peer, THEIR_TIP)
+    assert service.want(other, THEIR_TIP)
 
 
 async def test_an_address_is_asked_for_votes_so_often_under_whatever_names_it_comes() -> None:

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from tests.unit.transport.test_yamux import DATA, RST, SYN, UPDATE, Link, link
+from tests.unit.transport.test_yamux import ACK, DATA, RST, SYN, UPDATE, Link, link
 from unchained.node.transport.contract import (
     Direction,
     DisconnectReason,
@@ -18,6 +18,11 @@ from unchained.node.transport.contract import (
     PeerInfo,
 )
 from unchained.node.transport.gossip_router import Rpc
+from unchained.node.transport.gossip_wire import GOSSIP_PROTOCOLS
+from unchained.node.transport.libp2p.budget import (
+    OUTBOX_BYTES_OF_PEER_MAX,
+    OUTBOX_SHARE_BYTES,
+)
 from unchained.node.transport.libp2p.connection import (
     IDENTIFIES_BURST,
     REFUSED_STREAMS_BURST,
@@ -76,6 +81,9 @@ def line(text: str) -> bytes:
     return bytes((len(text) + 1,)) + text.encode() + b"\n"
 
 
+GREETING = line("/multistream/1.0.0")
+
+
 async def test_half_an_rpc_is_not_held_for_ever() -> None:
     async with link() as peer:
         found = connection(peer, Accuser())
@@ -92,6 +100,40 @@ async def test_half_an_rpc_is_not_held_for_ever() -> None:
         with pytest.raises(StreamBrokenError, match="no whole RPC in 30 s"):
             await found.read_gossip(stream)
         assert trio.current_time() - began == pytest.approx(WHOLE_READ_S)
+
+
+async def test_of_two_streams_of_gossip_the_first_is_reset() -> None:
+    async with link() as peer:
+        found = connection(peer, Accuser())
+        for number in (1, 3):
+            peer.frame(DATA, SYN, number, 0)
+            await found.listen_to(MuxedStream(await peer.muxer.accept_stream()))
+        assert list(peer.muxer.streams) == [3]
+
+
+@pytest.mark.parametrize("is_sending", [False, True])
+async def test_what_waits_for_a_peer_that_is_gone_takes_no_room(is_sending: bool) -> None:
+    async with link() as peer, trio.open_nursery() as nursery:
+        found = connection(peer, Accuser())
+        outboxes = found.budget.outbox
+
+        async def gossip() -> None:
+            with found._scope:
+                await found._gossip()
+
+        if is_sending:
+            nursery.start_soon(gossip)
+            await trio.testing.wait_all_tasks_blocked()
+            body = GREETING + line(GOSSIP_PROTOCOLS[0])
+            peer.frame(DATA, ACK, 2, len(body), body)
+            await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            assert found.send(Rpc(messages=(("t", bytes(OUTBOX_SHARE_BYTES)),)))
+        assert not outboxes.fits(found, OUTBOX_BYTES_OF_PEER_MAX)
+        # Where there is a task that sends, it has been told of them, and comes next.
+        found.close(DisconnectReason.REMOTE)
+        await trio.testing.wait_all_tasks_blocked()
+        assert outboxes.fits(found, OUTBOX_BYTES_OF_PEER_MAX)
 
 
 async def charged(body: bytes, streams: int, per_s: float = 5.0) -> tuple[float, Served, Link]:
@@ -118,9 +160,6 @@ async def charged(body: bytes, streams: int, per_s: float = 5.0) -> tuple[float,
         nursery.cancel_scope.cancel()
     assert accuser.kinds == []
     return spent / streams, served, peer
-
-
-GREETING = line("/multistream/1.0.0")
 
 
 @pytest.mark.parametrize(

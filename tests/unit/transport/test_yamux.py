@@ -41,7 +41,7 @@ from unchained.node.transport.libp2p.yamux import (
 )
 
 DATA, UPDATE, PING = 0, 1, 2
-SYN, RST = 1, 8
+SYN, ACK, RST = 1, 2, 8
 WINDOW = 256 << 10
 KIB = 1 << 10
 
