@@ -7,8 +7,9 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -178,7 +179,12 @@ def _key_files(directory: Path) -> Iterator[Finding]:
     from unchained.node.transport.contract import BadIdentityError
     from unchained.node.transport.identity import PEER_KEY_FILE, Identity
 
-    readers = {PEER_KEY_FILE: Identity.load, TOKEN_FILE: read_token, TOKENS_FILE: read_tokens}
+    # Who only looks changes no file.
+    readers: dict[str, Callable[[Path], object]] = {
+        PEER_KEY_FILE: partial(Identity.load, close=False),
+        TOKEN_FILE: read_token,
+        TOKENS_FILE: read_tokens,
+    }
     are_sound = True
     for name, read in readers.items():
         try:

@@ -30,9 +30,10 @@ def is_short_peer(text: str) -> bool:
     if not _PEER_PREFIX.fullmatch(text):
         return False
     if len(text) < PEER_SHORT:
+        why = f", since all begin with {PEER_BEGINS}" if PEER_BEGINS.startswith(text[:4]) else ""
         raise ShortIdError(
             f"{text} is too short for a peer's id: expected all of it, or its first {PEER_SHORT} "
-            f"characters or more, since all begin with {PEER_BEGINS}"
+            f"characters or more{why}"
         )
     return True
 

@@ -46,11 +46,11 @@ class Identity:
             return cls._create(path)
 
     @classmethod
-    def load(cls, path: Path) -> Identity:
-        """Read the key file. Raises FileNotFoundError, and `BadIdentityError` as
-        `load_or_create`."""
+    def load(cls, path: Path, *, close: bool = True) -> Identity:
+        """Read the key file; one that others can read is closed to them, or without `close`
+        refused. Raises FileNotFoundError, and `BadIdentityError` as `load_or_create`."""
         try:
-            text = read_private(path, KEY_FILE_BYTES_MAX, close=True).decode("ascii")
+            text = read_private(path, KEY_FILE_BYTES_MAX, close=close).decode("ascii")
         except FileNotFoundError:
             raise
         except (OSError, ValueError) as error:

@@ -57,6 +57,12 @@ def check_log(database: Path) -> None:
                 is_next = False
             if is_next and not is_read:
                 raise _damaged("SQLite would drop what was committed after that")
+            if is_next and ends_commit and not database.stat().st_size:
+                # It has a page before the log has one; SQLite would delete the log.
+                raise StoreDamagedError(
+                    f"the wallet's .db file is empty, and its log, .db{LOG_SUFFIX}, is not: "
+                    f"{DAMAGED_HINT}"
+                )
             is_read = is_read and is_next
             sums, follows_commit = (first, second), is_of_log and ends_commit > 0
 
@@ -81,5 +87,5 @@ def _sums(raw: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
 def _damaged(how: str) -> StoreDamagedError:
     return StoreDamagedError(
         f"the wallet's .db file has a log, .db{LOG_SUFFIX}, damaged before its end: {how}; "
-        f"of both together: {DAMAGED_HINT}"
+        f"{DAMAGED_HINT}"
     )

@@ -59,8 +59,8 @@ from typing import ClassVar, Final
 from unchained.node.primitives.amounts import shortest
 
 DAMAGED_HINT: Final = (
-    "put back a backup of it, or move it away and rescan: the coins are found again, labels and "
-    "contracts are not"
+    "move it away, with the -wal and -shm files beside it, and put back a backup, or rescan: the "
+    "coins are found again, labels and contracts are not"
 )
 """What a person can do who is told that a wallet's .db file is damaged."""
 

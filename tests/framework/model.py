@@ -7,7 +7,7 @@ which transfers fail by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
@@ -378,6 +378,28 @@ class Model:
             if int.from_bytes(coin_id, "big") > coin.header.target // self._k:
                 plain += work(coin.header.target)
         return 2 * anchor.sub + plain
+
+    def plain(self, coins: Iterable[bytes]) -> list[bytes]:
+        """Return those of some coins that are not of anchor grade."""
+        return [
+            coin_id
+            for coin_id in coins
+            if int.from_bytes(coin_id, "big") > self.by_id[coin_id].header.target // self._k
+        ]
+
+    def confirmations(self, lowest: int) -> dict[int, int]:
+        """Return the confirmations of each height of the main chain above one, if nothing is known
+        of what lies below that (docs/decisions/confirmations.md)."""
+        chain = [*self.tip.chain, self.tip]
+        found: dict[int, int] = {}
+        least = sum(len(step.votes) for step in chain[lowest:])
+        for step, parent in zip(chain[lowest + 1 :], chain[lowest:], strict=False):
+            votes = sum(len(above.votes) for above in chain[step.height :])
+            could_list = min(16 * self._k, len(self.plain(parent.votes)))
+            left_out = max(0, could_list - len(self.plain(step.body.fresh)))
+            least = min(least, votes - left_out)
+            found[step.height] = max(0, least)
+        return found
 
     def _descend(self, step: ModelAnchor) -> ModelAnchor:
         while alive := [child for child in step.children if child.id not in self.dead]:

@@ -39,7 +39,7 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     zipf: bool = False
     """Whether the n-th of them has an n-th of the first one's power instead."""
     discounts: bool = False
-    """Of a race: whether the payee takes half of the coins off its votes that the anchor which pays
+    """Of a race: whether the payee takes one off its votes for each coin that the anchor which pays
     might have listed and did not."""
     retarget: bool = False
     """Whether the difficulty moves, by the rules of main; else it stays what the power is for."""

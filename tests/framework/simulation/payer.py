@@ -63,7 +63,7 @@ class Payer:
             self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
         except (trio.ClosedResourceError, WalletError, StoreError) as error:
             # Its node has stopped meanwhile.
-            if node.is_up and node.starts == life and not node.is_troubled:
+            if node.is_up and node.starts == life and not node.accounts_for_refusal(error):
                 raise
             self._simulation.log.note(node.name, "not paid", why=type(error).__name__)
         else:

@@ -225,7 +225,7 @@ class SimulatedNode(SimNode):
             or self._cancelled
             or self._explained
             or self.has_rotted
-            or self._has_rotted_wallet
+            or (self.wallet_disk is not None and self.wallet_disk.has_just_rotted)
             or self.is_dead
         )
 
@@ -266,8 +266,8 @@ class SimulatedNode(SimNode):
             sealed = await self.wallets.reseal(
                 DEFAULT_WALLET, NewPassphrase(PASSPHRASE, PASSPHRASE)
             )
-        except (WalletError, trio.ClosedResourceError):
-            if self.is_up and self.starts == life and not self.is_troubled:
+        except (WalletError, trio.ClosedResourceError) as error:
+            if self.is_up and self.starts == life and not self.accounts_for_refusal(error):
                 raise
         else:
             if self.is_up and self.starts == life:
@@ -336,10 +336,16 @@ class SimulatedNode(SimNode):
         the node: what it says of its wallets once its disk takes no more."""
         return kind in TOLD_OF_WALLETS and self._has_failed_writes
 
+    def accounts_for_refusal(self, error: Exception) -> bool:
+        """Tell whether its wallet may refuse its user so, by what has befallen it in this life, or
+        to its files before: what has rotted may be read late."""
+        is_of_damage = isinstance(error, StoreDamagedError) and self.has_rotted_wallet
+        return self.is_troubled or is_of_damage
+
     def tells_of_damage(self, kind: str) -> bool:
         """Tell whether a line of its log says that a file of its wallet is damaged which is, so
         that its user sees to it."""
-        told = kind in TOLD_OF_WALLETS and self._has_rotted_wallet
+        told = kind in TOLD_OF_WALLETS and self.has_rotted_wallet
         if told:
             self._note_damage()
         return told
@@ -349,7 +355,7 @@ class SimulatedNode(SimNode):
         self.simulation.sightings.note("wallet found damaged")
 
     @property
-    def _has_rotted_wallet(self) -> bool:
+    def has_rotted_wallet(self) -> bool:
         return self.wallet_disk is not None and bool(self.wallet_disk.rotted)
 
     @property
@@ -569,7 +575,7 @@ class SimulatedNode(SimNode):
     def _check_sent(self) -> None:
         """Look whether its wallet knows every payment that it was told was sent, and has the keys
         that it was told were sealed."""
-        if self._told_keys and not self._has_rotted_wallet:
+        if self._told_keys and not self.has_rotted_wallet:
             assert self.home is not None
             lost = wallet_path(self.home, DEFAULT_WALLET).read_bytes() != self._told_keys
             self._require_kept("keys that were sealed" if lost else "")
@@ -577,7 +583,7 @@ class SimulatedNode(SimNode):
             try:
                 forgotten = forgotten_payment(self, self.wallets.wallet(DEFAULT_WALLET))
             except StoreDamagedError:
-                if not self._has_rotted_wallet:
+                if not self.has_rotted_wallet:
                     raise
                 self._note_damage()
             else:

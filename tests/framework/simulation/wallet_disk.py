@@ -143,6 +143,8 @@ class WalletDisk:
         self.rotted: Files = {}
         """What has rotted and is still in use, as it was before: of his keys a user has a backup.
         """
+        self.has_just_rotted = False
+        """Whether something has between the last life and this one."""
 
     def connect(self, path: Path, **how: Any) -> FaultyConnection:
         """Open a database of the folder."""
@@ -179,6 +181,7 @@ class WalletDisk:
         self._left = self._synced = None
         self._keys_synced = self._keys()
         self._synced_keys = set(self._keys_synced.values())
+        self.has_just_rotted = self._to_rot is not None
         if self._to_rot is not None:
             self._let_rot(*self._to_rot)
             self._to_rot = None

@@ -15,6 +15,7 @@ import pytest
 
 from unchained.node.cli import doctor, main
 from unchained.node.cli.asker import Asker
+from unchained.node.transport.identity import Identity
 from unchained.storage.lock import DirectoryLock
 
 Usage = namedtuple("Usage", "total used free")
@@ -96,6 +97,12 @@ def test_key_files_that_are_broken_are_findings(
         assert (code, found[name]["verdict"]) == (1, doctor.BAD)
         assert str(tmp_path / name) in found[name]["says"]
         (tmp_path / name).unlink()
+    Identity.load_or_create(tmp_path / "peer-key")
+    (tmp_path / "peer-key").chmod(0o644)
+    code, found = looked(capsys, "--data-dir", str(tmp_path))
+    assert "others can read it" in found["peer-key"]["says"]
+    assert (tmp_path / "peer-key").stat().st_mode & 0o777 == 0o644
+    (tmp_path / "peer-key").unlink()
     (tmp_path / "peer-key").mkdir()
     code, found = looked(capsys, "--data-dir", str(tmp_path))
     assert (code, found["peer-key"]["verdict"]) == (1, doctor.BAD)

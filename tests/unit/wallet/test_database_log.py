@@ -157,3 +157,13 @@ def test_damage_before_the_last_commits_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_header_is_refused(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     crashed = Crashed(tmp_path)
     assert crashed.refuses(damage(crashed.sound))
+
+
+def test_a_database_that_was_emptied_beside_its_log_is_refused(tmp_path: Path) -> None:
+    crashed = Crashed(tmp_path)
+    crashed.path.write_bytes(b"")
+    with pytest.raises(StoreDamagedError, match="is empty, and its log"):
+        opened(crashed.path)
+    assert crashed.log.read_bytes() == crashed.sound
+    crashed.log.write_bytes(b"")
+    assert labels(crashed.path) == 0

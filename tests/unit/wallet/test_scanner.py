@@ -410,7 +410,7 @@ def test_says_when_its_file_is_damaged_or_anothers(tmp_path: Path) -> None:
     wallet = open_file(tmp_path)
     wallet.close()
     (tmp_path / "w.db").write_bytes(b"nonsense" * 1_000)
-    with pytest.raises(StoreDamagedError, match="move it away and rescan"):
+    with pytest.raises(StoreDamagedError, match="move it away, with the -wal"):
         Wallet.open(tmp_path, "w", REG)
     (tmp_path / "w.db").unlink()
     Wallet.open(tmp_path, "w", REG).close()
