@@ -93,8 +93,8 @@ class WalletClosedError(WalletError):
 
     word = "WALLET_CLOSED"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"the wallet {name!r} is closed: open it first")
+    def __init__(self, name: str, why: str = "open it first") -> None:
+        super().__init__(f"the wallet {name!r} is closed: {why}")
 
 
 class WalletExistsError(WalletError):

@@ -11,11 +11,11 @@ from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.wallet.database import Database
 from unchained.node.wallet.errors import EventsForgottenError
 from unchained.node.wallet.records import HistoryChange, InvoiceChange, WalletEvent
+from unchained.node.wallet.tables import LAST_EVENT
 
 EVENTS_KEPT: Final = 100_000
 """Entries of the log that are kept; the oldest go first."""
 
-_LAST: Final = "last event"
 _LOG: Final = "log"
 _change = msgspec.msgpack.Decoder(HistoryChange | InvoiceChange)
 
@@ -43,7 +43,7 @@ class EventRecords:
     @property
     def last(self) -> int:
         """The sequence number of the last entry, 0 if there has been none."""
-        return self._database.number(_LAST) or 0
+        return self._database.number(LAST_EVENT) or 0
 
     @property
     def oldest(self) -> int:
@@ -65,7 +65,7 @@ class EventRecords:
             ),
         )
         last = first + len(changes) - 1
-        database.put_number(_LAST, last)
+        database.put_number(LAST_EVENT, last)
         database.run("DELETE FROM wallet_events WHERE sequence <= ?", last - EVENTS_KEPT)
         return last
 

@@ -5,6 +5,7 @@ Callers ask the manager for a wallet by its name, from any task.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -177,8 +178,8 @@ class WalletManager(WalletSender):
 
     async def _read_again(self, name: str, work: Callable[[Wallet], None]) -> None:
         """Do work by which a wallet has to read again, or no longer; how far it has come is what
-        that makes it, before anybody can ask."""
-        entry = await self._kept_up(name)
+        that makes it, before anybody can ask. One that was given up is tried again."""
+        entry = await self._kept_up(name, damaged=True)
 
         def work_and_look(wallet: Wallet) -> None:
             work(wallet)
@@ -186,6 +187,7 @@ class WalletManager(WalletSender):
                 entry.progress = wallet.progress(view)
 
         await self._on(entry, work_and_look)
+        entry.retry_at = -math.inf
         self._wake.set()
 
     # Contracts

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from unchained.node.base.fanout import Watch
-from unchained.node.wallet.errors import StoreUnavailableError, WalletError
+from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError, WalletError
 from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.keystore import SpendSecret
 from unchained.node.wallet.records import ScanProgress
@@ -99,10 +99,13 @@ class OpenWallet:
         self.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
         self.read_to.set(self.read_to.value)
 
-    async def keep_up_to(self, next_event: int) -> None:
+    async def keep_up_to(self, next_event: int, *, damaged: bool = False) -> None:
         """Wait until it has read what the chain had before that event; not where it is far behind
-        or cannot be read, which may take long."""
+        or cannot be read, which may take long. Raises `StoreDamagedError` where it reads no more
+        and so has old sums, unless it may be `damaged`."""
         await self.read_to.wait_for(lambda read_to: read_to >= next_event or self._is_behind())
+        if self.failure and self.retry_at == math.inf and not damaged:
+            raise StoreDamagedError(self.failure)
 
     def _is_behind(self) -> bool:
         return self.progress is None or not self.progress.caught_up or bool(self.failure)

@@ -21,6 +21,7 @@ from unchained.node.wallet.records import (
     Origin,
     OutgoingState,
 )
+from unchained.node.wallet.tables import LAST_EVENT
 
 _KNOWN: Final[Sequence[tuple[str, str, Sequence[int]]]] = (
     ("anchors", "height", range(1 << 62)),
@@ -60,7 +61,9 @@ def check_values(db: sqlite3.Connection) -> None:
     """Check all values in a file whose layout is checked: that each has the type of its column,
     that what stands for a name has one, that heights can be counted on from, and that transfers are
     some. It reads all there is. Raises `StoreDamagedError`, sqlite3.Error."""
-    names = db.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    names = db.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    ).fetchall()
     tables = {name for (name,) in names}
     for table in sorted(tables):
         _check_types(db, table)
@@ -73,6 +76,8 @@ def check_values(db: sqlite3.Connection) -> None:
         ).fetchone()
         if found:
             raise _altered(f"{table}.{column} is {found[0]}, expected {known[0]} to {known[-1]}")
+    if "wallet_events" in tables:
+        _check_last_event(db)
     for txid, raw in db.execute("SELECT txid, raw FROM outgoing"):
         try:
             is_its_own = SizedTransfer.from_bytes(raw).txid == txid
@@ -80,6 +85,15 @@ def check_values(db: sqlite3.Connection) -> None:
             is_its_own = False
         if not is_its_own:
             raise _altered(f"the bytes of the transfer {txid.hex()[:64]} are not its own")
+
+
+def _check_last_event(db: sqlite3.Connection) -> None:
+    """Check that the log goes on where it ends."""
+    (logged,) = db.execute("SELECT max(sequence) FROM wallet_events").fetchone()
+    found = db.execute("SELECT value FROM meta WHERE name = ?", (LAST_EVENT,)).fetchone()
+    last = 0 if found is None else int.from_bytes(found[0], "big")
+    if logged is not None and last != logged:
+        raise _altered(f"its last event is {last}, of a log that ends with {logged}")
 
 
 def _check_types(db: sqlite3.Connection, table: str) -> None:

@@ -244,6 +244,9 @@ TO_VERSION_3: Final = (
 )
 """Works out the history of what is known. No wallet of version 2 made paycodes with a tag."""
 
+LAST_EVENT: Final = "last event"
+"""What the number of the last entry of the log is kept under."""
+
 NAME_KINDS: Final = """UPDATE history SET kind = 4 WHERE kind = 2 AND sent = 0 AND received = 0
     AND key IN (SELECT txid FROM outgoing)"""
 """Calls what was sent of a contract alone what it is: earlier programs of this layout noted it as a
@@ -286,5 +289,6 @@ class Sealer:
             # TypeError: SQLite holds text in a column of bytes, if somebody has put it there
             raise StoreDamagedError(
                 "what the wallet knows was written by another wallet or is damaged: "
-                "put back a backup of its .db file, or move it away and rescan"
+                "move its .db file away, with the -wal and -shm files beside it, and put back a "
+                "backup, or rescan"
             ) from None

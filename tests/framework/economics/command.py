@@ -140,6 +140,8 @@ def _row(parser: Parser, arguments: argparse.Namespace, name: str) -> Row:
         parser.error(f"{name} takes no --{idle[0].replace('_', '-')}")
     parameters = Parameters(**{"size": SIZES[name], **asked})
     wrong = parameters.fault()
+    if not wrong and "share" in TAKES[name] and not parameters.share:
+        wrong = f"{name} takes --share: an attacker of no power says nothing"
     if wrong:
         parser.error(wrong)
     if arguments.search is not None:

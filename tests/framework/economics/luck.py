@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from math import exp, log, sqrt
 from typing import Final, NamedTuple
@@ -156,7 +157,7 @@ class Luck:
 
     @property
     def weight(self) -> float:
-        return len(self._ratios) / sum(self._ratios)
+        return len(self._ratios) / math.fsum(self._ratios)
 
     def draw(self) -> tuple[int, int]:
         """Return who has found the next coin, and its id."""

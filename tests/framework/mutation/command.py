@@ -132,8 +132,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"{len(mutants)} mutants", file=sys.stderr)
         return 0
     if not mutants:
-        print("no mutants there")
-        return 0
+        print("mutate: no mutants there", file=sys.stderr)
+        return 2 if options.id else 0
     return run_mutants(options, root, mutants)
 
 

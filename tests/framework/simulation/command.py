@@ -215,7 +215,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     outcome = run_once(recording.scenario(), recording.seed, recording.schedule)
     print(tell(outcome))
     if outcome.hash != recording.hash:
-        print("simulate: another run than the recorded one: the code has changed since")
+        print("simulate: another run than the recorded one: the code is not what it was then")
     if arguments.record is not None:
         save(record(outcome), arguments.record)
     if outcome.failure:

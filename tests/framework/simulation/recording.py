@@ -140,7 +140,7 @@ def record(outcome: Outcome) -> Recording:
     return Recording(
         FORMAT,
         VERSION,
-        RecordedSettings(**fields),
+        msgspec.convert(fields, RecordedSettings),
         outcome.seed,
         outcome.schedule,
         outcome.failure,

@@ -108,7 +108,7 @@ class Simulation:
                 self,
                 number,
                 f"{20 + number // 200}.{1 + number % 200}.0.1",
-                scenario.coins_per_s * shares[number] / sum(shares)
+                scenario.coins_per_s * shares[number] / math.fsum(shares)
                 if number < scenario.miners
                 else 0.0,
                 home / f"node{number}" if number < scenario.wallets else None,
@@ -203,7 +203,8 @@ class Simulation:
             kind = event.pop("event")
             if error is True:
                 error = sys.exc_info()[1]
-            told = f"{trio.current_time()} {name} {kind} {sorted(map(str, event.items()))}"
+            # The last digits of a logarithm, from which times are drawn, are the machine's.
+            told = f"{trio.current_time():.6f} {name} {kind} {sorted(map(str, event.items()))}"
             # What is damaged is told by its path.
             self.log.note_hashed(told.replace(str(self._home), ""))
             self._look_at_line(node, level, kind, event, error)
@@ -342,6 +343,12 @@ class Simulation:
         )
         self.mining_paused = True
         await trio.sleep(2 * self.scenario.epoch_s)
+        # Of a clock that was ahead there may be coins whose time has still to come.
+        await self._until(
+            lambda: all(node.chain.status.value.next_due_ms is None for node in self.nodes),
+            "not waiting for the time of any coin",
+            MEND_S,
+        )
         await self._until(
             lambda: len({node.tip for node in self.nodes}) == 1, "of one mind", MEND_S
         )

@@ -176,6 +176,7 @@ def test_a_search_prints_the_best_of_each_generation(
         ["race", "--share", ".25", "--retarget"],
         ["snipe", "--share", ".25", "--retarget"],
         ["cut", "--share", ".25"],
+        ["race", "--size", "4"],
         ["race", "dead", "--share", ".25", "--leans"],
         ["snipe", "--share", ".25", "--late-bodies"],
     ],

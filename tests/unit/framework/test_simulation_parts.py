@@ -474,6 +474,8 @@ def test_a_recording_keeps_all_of_every_scenario(scenario: Scenario, tmp_path: P
     save(record(outcome), tmp_path / "kept.json")
     kept = load(tmp_path / "kept.json")
     assert (kept.scenario(), kept.schedule) == (scenario, schedule)
+    save(kept, tmp_path / "again.json")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "kept.json").read_bytes()
 
 
 def test_a_recording_comes_back_as_it_was_and_runs_again(tmp_path: Path) -> None:

@@ -182,6 +182,28 @@ def test_what_sqlite_says_in_other_than_one_line_of_text_is_told_in_one(scene: S
         assert not is_of_wallet(scene.path, bytes(32), bytes(32))
 
 
+def test_a_log_that_would_go_on_elsewhere_than_where_it_ends_is_damage(scene: Scene) -> None:
+    scene.alter("DELETE FROM frozen")
+    with contextlib.closing(Wallet.open(scene.directory, "w", REG)) as wallet:
+        wallet.note_changes(0)
+        last = wallet.events.last
+    assert last > 1
+    for other in (last - 1, last + 1):
+        with contextlib.closing(sqlite3.connect(scene.path)) as db, db:
+            put = "UPDATE meta SET value = ? WHERE name = 'last event'"
+            db.execute(put, (other.to_bytes(8, "big"),))
+        with pytest.raises(StoreDamagedError, match=f"its last event is {other}, of a log"):
+            Wallet.open(scene.directory, "w", REG)
+
+
+def test_what_sqlite_notes_of_a_file_for_itself_is_no_damage(scene: Scene) -> None:
+    scene.alter("DELETE FROM frozen")
+    with contextlib.closing(sqlite3.connect(scene.path)) as db, db:
+        db.execute("ANALYZE")
+    assert b"sqlite_stat1" in scene.path.read_bytes()
+    Wallet.open(scene.directory, "w", REG).close()
+
+
 def test_what_is_sealed_and_makes_no_sense_is_damage(scene: Scene) -> None:
     """Who can write the file can read the view key beside it, and seal."""
     scene.alter("DELETE FROM frozen")
