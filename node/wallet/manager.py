@@ -37,6 +37,8 @@ from unchained.node.wallet.open_wallet import OpenWallet
 from unchained.node.wallet.plan import Prepared
 from unchained.node.wallet.proofs import prove_payment, prove_reserve
 from unchained.node.wallet.records import (
+    AccountRef,
+    Balance,
     Outgoing,
     ScanProgress,
     WalletInfo,
@@ -168,6 +170,13 @@ class WalletManager(WalletSender):
             None,
         )
 
+    async def balance(self, name: str, account: AccountRef | None = None) -> Balance:
+        """Return what an account has, or all of them, by all that the chain had as this was called.
+        Raises `StoreDamagedError` where the wallet reads no more, and would tell an old sum."""
+        found = await self.call(name, lambda wallet: wallet.balance(account))
+        self._entry(name).require_followed()
+        return found
+
     async def rescan(self, name: str, height: int = 0) -> None:
         """Read the chain again from a height on; `wallets` shows how far it is."""
         await self._read_again(name, lambda wallet: wallet.rescan(height))
@@ -179,7 +188,7 @@ class WalletManager(WalletSender):
     async def _read_again(self, name: str, work: Callable[[Wallet], None]) -> None:
         """Do work by which a wallet has to read again, or no longer; how far it has come is what
         that makes it, before anybody can ask. One that was given up is tried again."""
-        entry = await self._kept_up(name, damaged=True)
+        entry = await self._kept_up(name)
 
         def work_and_look(wallet: Wallet) -> None:
             work(wallet)

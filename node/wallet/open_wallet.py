@@ -99,12 +99,14 @@ class OpenWallet:
         self.retry_at = trio.current_time() + RETRY_S if can_pass else math.inf
         self.read_to.set(self.read_to.value)
 
-    async def keep_up_to(self, next_event: int, *, damaged: bool = False) -> None:
+    async def keep_up_to(self, next_event: int) -> None:
         """Wait until it has read what the chain had before that event; not where it is far behind
-        or cannot be read, which may take long. Raises `StoreDamagedError` where it reads no more
-        and so has old sums, unless it may be `damaged`."""
+        or cannot be read, which may take long."""
         await self.read_to.wait_for(lambda read_to: read_to >= next_event or self._is_behind())
-        if self.failure and self.retry_at == math.inf and not damaged:
+
+    def require_followed(self) -> None:
+        """Raise `StoreDamagedError` where it reads no more, and so has old sums."""
+        if self.failure and self.retry_at == math.inf:
             raise StoreDamagedError(self.failure)
 
     def _is_behind(self) -> bool:

@@ -401,11 +401,11 @@ class WalletFollower:
         they are as they stand when it begins, and what it changes is logged before this returns."""
         return await self._changed(await self._kept_up(name), work)
 
-    async def _kept_up(self, name: str, *, damaged: bool = False) -> OpenWallet:
-        """Return an open wallet once it has read what the chain had as this was called; `damaged`:
-        also one that reads no more. The task that reads must not ask: it would wait for itself."""
+    async def _kept_up(self, name: str) -> OpenWallet:
+        """Return an open wallet once it has read what the chain had as this was called. The task
+        that reads must not ask: it would wait for itself. Raises `NoSuchWalletError`."""
         entry = self._entry(name)
-        await entry.keep_up_to(self._link.tip.next_event, damaged=damaged)
+        await entry.keep_up_to(self._link.tip.next_event)
         return entry
 
     async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:

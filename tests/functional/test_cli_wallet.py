@@ -25,6 +25,14 @@ def person(request: pytest.FixtureRequest) -> Iterator[Person]:
         assert PASSPHRASE not in seen
 
 
+def funded(person: Person, wallet: str) -> str:
+    """Make a wallet that has money, whichever tests came before; return an address of it."""
+    person.json("wallet", "create", "-w", wallet)
+    address: str = person.json("wallet", "address", "-w", wallet)["text"]
+    person.mine(3, "--address", address)
+    return address
+
+
 def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
     words = person.json("wallet", "create")["mnemonic"]
     assert len(words.split()) == 24
@@ -90,30 +98,35 @@ def test_a_wallet_from_the_first_coin_to_the_last(person: Person) -> None:
 
 
 def test_who_bumps_without_a_fee_pays_the_least_that_replaces(person: Person) -> None:
-    address = person.json("wallet", "address")["text"]
-    sent = person.json("wallet", "send", address, "0.1", "--fee-rate", "4")
-    again = person.json("wallet", "bump-fee", sent["txid"])
+    address = funded(person, "haste")
+    sent = person.json("wallet", "send", address, "0.1", "--fee-rate", "4", "-w", "haste")
+    again = person.json("wallet", "bump-fee", sent["txid"], "-w", "haste")
     assert again["replaces"] == sent["txid"]
     assert float(sent["fee"]) < float(again["fee"]) < 2 * float(sent["fee"])
     person.mine()
     for command in ("abandon", "bump-fee"):
-        assert "does not wait any more" in person.fails("wallet", command, again["txid"])
+        said = person.fails("wallet", command, again["txid"], "-w", "haste")
+        assert "does not wait any more" in said
 
 
 def test_what_a_wallet_has_no_key_for_is_not_signed(person: Person) -> None:
     person.json("wallet", "create", "-w", "other")
-    address = person.json("wallet", "address")["text"]
+    address = funded(person, "payer")
     unsigned, signed = (str(person.home.path / name) for name in ("unsigned", "signed"))
-    person.json("wallet", "prepare", address, "0.1", "-o", unsigned)
+    person.json("wallet", "prepare", address, "0.1", "-w", "payer", "-o", unsigned)
     said = person.fails("wallet", "sign", unsigned, "-w", "other", "-o", signed)
     assert "wallet other has nothing to sign with here" in said
     assert not os.path.exists(signed)
-    assert person.json("wallet", "sign", unsigned, "-o", signed)["missing"] == 0
-    assert "is there already" in person.fails("wallet", "sign", unsigned, "-o", signed)
-    assert person.json("wallet", "sign", unsigned, "-o", unsigned)["missing"] == 0
+    assert person.json("wallet", "sign", unsigned, "-w", "payer", "-o", signed)["missing"] == 0
+    assert "is there already" in person.fails(
+        "wallet", "sign", unsigned, "-w", "payer", "-o", signed
+    )
+    assert person.json("wallet", "sign", unsigned, "-w", "payer", "-o", unsigned)["missing"] == 0
 
 
 def test_who_renames_or_deletes_hears_what_goes_by_the_name(person: Person) -> None:
+    if all(entry["wallet"] != "default" for entry in person.json("wallet", "list")):
+        person.json("wallet", "create")
     done = person.run("wallet", "rename", "default", "main")
     assert done.returncode == 0, done.stderr
     assert "commands without --wallet mean that name, or mining" in done.stderr
@@ -128,8 +141,6 @@ def test_a_wallet_without_a_passphrase_asks_for_none(person: Person) -> None:
     assert not person.json("wallet", "unlock", "-w", "open")["locked"]
     done = person.run("wallet", "mnemonic", "-w", "open", env=False)
     assert len(done.stdout.split()) == 24, done.stderr
-    # what mining paid while there was no default wallet is a wallet like any other
-    assert not person.json("wallet", "info", "-w", "mining")["has_passphrase"]
     person.json("wallet", "close", "-w", "open")
     assert "is closed: open it first" in person.fails("wallet", "balance", "-w", "open")
 
@@ -200,6 +211,7 @@ def test_a_wallet_is_opened_again_with_the_node(home: NodeHome) -> None:
     person.mine(2)
     mined = person.json("wallet", "balance", "-w", "mining")
     assert mined["total"] == "2.00000000", "there is no other wallet yet"
+    assert not person.json("wallet", "info", "-w", "mining")["has_passphrase"]
     person.json("wallet", "create")
     person.mine(2)
     assert person.json("wallet", "balance", "-w", "mining")["total"] == mined["total"]

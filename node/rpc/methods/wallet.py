@@ -315,7 +315,7 @@ class WalletRoom:
     async def balance(
         self, wallet: WalletName = DEFAULT_WALLET, account: Account | None = None
     ) -> BalanceInfo:
-        found = await self._wallets.call(wallet, lambda opened: opened.balance(account))
+        found = await self._wallets.balance(wallet, account)
         return BalanceInfo(
             Amount(found.confirmed),
             Amount(found.frozen),

@@ -59,12 +59,12 @@ async def test_a_wallet_that_is_followed_no_more_tells_no_old_sum(
             await node.mine()
             for _ in range(2):
                 with pytest.raises(StoreDamagedError, match="a page is gone"):
-                    await node.wallets.call("a", Wallet.balance)
+                    await node.wallets.balance("a")
         (found,) = await node.wallets.wallets()
         assert found.failure == "a page is gone"
         await node.wallets.rescan("a")
         await node.settle()
-        await node.wallets.call("a", Wallet.balance)
+        await node.wallets.balance("a")
 
 
 async def test_why_a_wallet_could_not_be_opened_is_told_to_who_uses_it(tmp_path: Path) -> None:
