@@ -171,7 +171,7 @@ class PaymentRoom:
         self, wallet: str, account: AccountRef, order: SpendingOrder
     ) -> GatheredInfo:
         steps = await self._wallets.plan(wallet, order)
-        before = await self._wallets.call(wallet, lambda opened: opened.balance(account))
+        before = await self._wallets.balance(wallet, account)
         return GatheredInfo.planned(steps, before.confirmed - before.frozen)
 
     @spends("wallet.bump_fee", reads=True)
