@@ -37,13 +37,14 @@ def hint(text: str, place: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return a text with commands such that they can be typed: `unchained-node …` in backticks.
     `place`: the flags that lead where the user is at work, with their values."""
 
-    def typed(found: re.Match[str]) -> str:
-        said = found[1]
-        flags = {} if said in _WITHOUT_PLACE else place
-        given = (f" {flag} {shlex.quote(flags[flag])}" for flag in flags if flag not in said)
-        return f"`{program()} {said}{''.join(given)}`"
+    return _COMMAND.sub(lambda found: f"`{_typed(found[1], place)}`", text)
 
-    return _COMMAND.sub(typed, text)
+
+def _typed(said: str, place: Mapping[str, str]) -> str:
+    """Return what to type for a command of this program, with those flags that it lacks."""
+    flags = {} if said in _WITHOUT_PLACE else place
+    given = (f" {flag} {shlex.quote(flags[flag])}" for flag in flags if flag not in said)
+    return f"{program()} {said}{''.join(given)}"
 
 
 def place_in(arguments: Sequence[str]) -> dict[str, str]:
@@ -89,4 +90,4 @@ class Guide:
 
     def command(self, name: str) -> str:
         """Return what to type for a command that is to find this node."""
-        return hint(f"`{PROGRAM} {name}`", place_of(self._settings)).strip("`")
+        return _typed(name, place_of(self._settings))

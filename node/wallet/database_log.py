@@ -47,17 +47,19 @@ def check_log(database: Path) -> None:
                 if raw.strip(b"\0"):
                     raise _damaged("its header is not as it was written")
             return
+        is_empty = not database.stat().st_size
         is_read, follows_commit = True, False
         for frame, content in _frames(file, page):
             _, ends_commit, *its_salts, first, second = _FRAME.unpack(frame)
             is_of_log = its_salts == salts
-            if is_of_log and (is_read or follows_commit):
-                is_next = _sums(frame[:_SUMMED] + content, order, sums) == (first, second)
-            else:
-                is_next = False
+            is_next = (
+                is_of_log
+                and (is_read or follows_commit)
+                and _sums(frame[:_SUMMED] + content, order, sums) == (first, second)
+            )
             if is_next and not is_read:
                 raise _damaged("SQLite would drop what was committed after that")
-            if is_next and ends_commit and not database.stat().st_size:
+            if is_next and ends_commit and is_empty:
                 # It has a page before the log has one; SQLite would delete the log.
                 raise StoreDamagedError(
                     f"the wallet's .db file is empty, and its log, .db{LOG_SUFFIX}, is not: "

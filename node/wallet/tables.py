@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from unchained.node.base.randomness import SYSTEM, Randomness
 from unchained.node.primitives.hashing import HashContext
-from unchained.node.wallet.errors import StoreDamagedError
+from unchained.node.wallet.errors import DAMAGED_HINT, StoreDamagedError
 
 T = TypeVar("T")
 
@@ -288,7 +288,5 @@ class Sealer:
         except (InvalidTag, TypeError, ValueError, msgspec.MsgspecError):
             # TypeError: SQLite holds text in a column of bytes, if somebody has put it there
             raise StoreDamagedError(
-                "what the wallet knows was written by another wallet or is damaged: "
-                "move its .db file away, with the -wal and -shm files beside it, and put back a "
-                "backup, or rescan"
+                f"the wallet's .db file was written by another wallet or is damaged: {DAMAGED_HINT}"
             ) from None

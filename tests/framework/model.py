@@ -372,12 +372,8 @@ class Model:
 
     def score(self, anchor: ModelAnchor) -> int:
         """score(X) of §6."""
-        plain = 0
-        for coin_id in anchor.body.fresh:
-            coin = self.by_id[coin_id]
-            if int.from_bytes(coin_id, "big") > coin.header.target // self._k:
-                plain += work(coin.header.target)
-        return 2 * anchor.sub + plain
+        plain = self.plain(anchor.body.fresh)
+        return 2 * anchor.sub + sum(work(self.by_id[coin_id].header.target) for coin_id in plain)
 
     def plain(self, coins: Iterable[bytes]) -> list[bytes]:
         """Return those of some coins that are not of anchor grade."""
@@ -392,9 +388,9 @@ class Model:
         of what lies below that (docs/decisions/confirmations.md)."""
         chain = [*self.tip.chain, self.tip]
         found: dict[int, int] = {}
-        least = sum(len(step.votes) for step in chain[lowest:])
+        least = votes = sum(len(step.votes) for step in chain[lowest:])
         for step, parent in zip(chain[lowest + 1 :], chain[lowest:], strict=False):
-            votes = sum(len(above.votes) for above in chain[step.height :])
+            votes -= len(parent.votes)
             could_list = min(16 * self._k, len(self.plain(parent.votes)))
             left_out = max(0, could_list - len(self.plain(step.body.fresh)))
             least = min(least, votes - left_out)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -270,12 +271,7 @@ class CrashAtWrite:
 
     async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
-
-        def kill() -> None:
-            simulation.log.note(node.name, "killed while it wrote")
-            if node.crash(drawn["down_ms"] / 1000, power_cut=self.power_cut):
-                note()
-
+        kill = partial(node.die_writing, drawn["down_ms"], note, power_cut=self.power_cut)
         node.disk_under.at_write(drawn["write"], kill)
         await trio.lowlevel.checkpoint()
 

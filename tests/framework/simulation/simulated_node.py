@@ -256,6 +256,12 @@ class SimulatedNode(SimNode):
             self.simulation.sightings.note("wallet's writes lost")
         return True
 
+    def die_writing(self, down_ms: int, note: Callable[[], None], *, power_cut: bool) -> None:
+        """Be gone in the midst of a write, for so long; `note` is called if it was there."""
+        self.simulation.log.note(self.name, "killed while it wrote")
+        if self.crash(down_ms / 1000, power_cut=power_cut):
+            note()
+
     async def seal_keys(self) -> None:
         """Let its user seal the wallet's keys anew, if he can; what he is told was done is there
         from then on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -36,12 +37,7 @@ class CrashAtWriteBack:
 
     async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
-
-        def kill() -> None:
-            simulation.log.note(node.name, "killed while it wrote")
-            if node.crash(drawn["down_ms"] / 1000, power_cut=self.power_cut):
-                note()
-
+        kill = partial(node.die_writing, drawn["down_ms"], note, power_cut=self.power_cut)
         if node.wallet_disk is not None:
             node.wallet_disk.at_write_back(drawn["write_back"], kill)
         await trio.lowlevel.checkpoint()
@@ -90,12 +86,7 @@ class CrashAtKeys:
 
     async def strike(self, simulation: Simulation, drawn: Parameters, note: Note) -> None:
         node = simulation.nodes[drawn["node"]]
-
-        def kill() -> None:
-            simulation.log.note(node.name, "killed while it wrote")
-            if node.crash(drawn["down_ms"] / 1000, power_cut=self.power_cut):
-                note()
-
+        kill = partial(node.die_writing, drawn["down_ms"], note, power_cut=self.power_cut)
         if node.wallet_disk is not None:
             # Twice: what is told to be sealed has to be there, whatever is in the place of it.
             await node.seal_keys()
