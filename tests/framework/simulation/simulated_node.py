@@ -44,7 +44,12 @@ from unchained.node.peers.reputation import PeerLimits
 from unchained.node.primitives.coin import CoinHeader
 from unchained.node.relay.wallet_link import WalletLink
 from unchained.node.sync.node_network import NodeNetwork
-from unchained.node.wallet.errors import StoreDamagedError, StoreUnavailableError, WalletError
+from unchained.node.wallet.errors import (
+    StoreDamagedError,
+    StoreUnavailableError,
+    WalletClosedError,
+    WalletError,
+)
 from unchained.node.wallet.keystore import DEFAULT_WALLET, Keystore, new_secret, wallet_path
 from unchained.node.wallet.manager import WalletManager
 from unchained.node.wallet.new_wallet import save_new
@@ -346,7 +351,8 @@ class SimulatedNode(SimNode):
         """Tell whether its wallet may refuse its user so, by what has befallen it in this life, or
         to its files before: what has rotted may be read late."""
         is_of_damage = isinstance(error, StoreDamagedError) and self.has_rotted_wallet
-        return self.is_troubled or is_of_damage
+        is_closed_for_it = isinstance(error, WalletClosedError) and self.is_told_of_damage
+        return self.is_troubled or is_of_damage or is_closed_for_it
 
     def tells_of_damage(self, kind: str) -> bool:
         """Tell whether a line of its log says that a file of its wallet is damaged which is, so
