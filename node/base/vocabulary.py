@@ -266,7 +266,8 @@ it is theirs.
   `refund_height`. **A moment** is `time` or ends in `_time`, in ms since 1970 (UTC); **a duration**
   ends in its unit (`_ms`, `_s`), or is called `seconds`, `minutes`.
 - **A number** of things is their plural (`transfers`, `peers`), also where another result lists
-  them; `confirmations` are counted in votes, less one for each coin that an anchor left out.
+  them; `confirmations` are counted in votes, less one for each coin that an anchor left out, and
+  are no more than the votes by which known rivals trail.
 - **How something stands** is its `status`; why something was refused is an `error` for programs and
   a `reason` for people. **Encoded bytes** are `raw`, a document to hand on is a `file`.
 - **Hashes per second** are a `hashrate`.

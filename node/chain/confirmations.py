@@ -3,18 +3,20 @@
 An anchor that leaves out coins which lie on its parent is beaten from the start by a rival there
 that lists them, as each plain fresh coin adds to a score. Who pays in such an anchor of their own,
 or above it, can undo the payment some hundred times as often as the votes say. So one vote is taken
-off for each coin that was left out (docs/decisions/confirmations.md).
+off for each coin that was left out. And of many votes little is left where a rival that is known
+has as many, so that there are no more confirmations than votes by which the best rival trails
+(docs/decisions/confirmations.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from unchained.node.chain.anchor_reads import main_coin, standing_of
 from unchained.node.chain.answers import AnchorPlace
-from unchained.node.chain.tree import AnchorNode
+from unchained.node.chain.tree import AnchorNode, AnchorTree
 from unchained.node.chain.view import ChainView
-from unchained.node.consensus.fork_choice import count_plain
+from unchained.node.consensus.fork_choice import count_plain, vote_work
 from unchained.node.consensus.params import Network
 from unchained.node.primitives.coin import Coin
 from unchained.node.primitives.types import CoinId
@@ -22,30 +24,40 @@ from unchained.node.primitives.types import CoinId
 
 def confirmations_at(view: ChainView, height: int) -> int:
     """Return the confirmations of what the main chain's anchor at a height includes: the coins that
-    are known to be bound to it or to one above, less those that it left out; or as many as there
-    are by this count of an anchor below it, if that is less. Never less than 0.
+    are known to be bound to it or to one above, less those that it left out, and no more than the
+    votes by which the best rival on its parent trails; or as many as there are by this count of an
+    anchor below it, if that is less. Never less than 0.
 
     Below the tree, as no reorganisation reaches there: the coins that are listed above it.
     """
     tree = view.tree
-    lowest = max(height, tree.root.height)
-    votes = 0
-    step = tree.tip
-    while step.height > lowest and step.parent is not None:
-        votes += step.votes
-        step = step.parent
-    votes += step.votes
-    if height < lowest:
+    if height < tree.root.height:
         above = view.archive.main_anchor(height + 1)
         assert above is not None, "the main chain reaches up to the tree"
         # What is bound to an anchor is listed from the next one on.
-        return votes + tree.root.context.child_n_total - above.header.n_total
-    least = votes - left_out(step, view.network)
-    # Further down there are more votes than any anchor can leave out.
-    while step.parent is not None and votes - view.network.max_listed < least:
-        step = step.parent
+        below = tree.root.context.child_n_total - above.header.n_total
+        return below + sum(step.votes for step in tree.path(tree.root, tree.tip)) + tree.root.votes
+    return confirmations_in(tree, view.network, height)
+
+
+def confirmations_in(tree: AnchorTree, network: Network, height: int) -> int:
+    """Return `confirmations_at` a height of the tree, by what the tree knows."""
+    tree.sum_up()
+    votes = 0
+    step = tree.tip
+    while step.height > height and step.parent is not None:
         votes += step.votes
-        least = min(least, votes - left_out(step, view.network))
+        step = step.parent
+    votes += step.votes
+    least = votes - left_out(step, network)
+    while (parent := step.parent) is not None:
+        if len(parent.children) > 1:
+            least = min([least, *leads(step)])
+        step = parent
+        votes += step.votes
+        # Further down there are more votes than any anchor can leave out.
+        if votes - network.max_listed < least:
+            least = min(least, votes - left_out(step, network))
     return max(0, least)
 
 
@@ -59,6 +71,16 @@ def left_out(anchor: AnchorNode, network: Network) -> int:
         return 0
     plain = count_plain(parent.bound, anchor.coin.header.target, network)
     return max(0, min(plain, network.max_listed) - listed)
+
+
+def leads(anchor: AnchorNode) -> Iterator[int]:
+    """Yield by how many votes each known rival on the same parent trails an anchor of the main
+    chain, once the tree was summed up: so many more, and none for the anchor, and it has as much.
+    """
+    for rival in () if anchor.parent is None else anchor.parent.contenders():
+        if rival is not anchor:
+            # Protocol §6: a vote counts twice in a score.
+            yield (anchor.score() - rival.score()) // (2 * vote_work(rival.context.child_target))
 
 
 def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict[int, int]:

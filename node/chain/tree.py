@@ -320,13 +320,13 @@ class AnchorTree:
 
     def set_aside(self, node: AnchorNode) -> None:
         """Let an anchor stop counting, with all above it."""
-        self._sum_up()
+        self.sum_up()
         node.marks |= AnchorMark.SET_ASIDE
         self._pass_on(node, -node.sub)
 
     def take_back(self, node: AnchorNode) -> None:
         """Let an anchor that was set aside count again, with all above it."""
-        self._sum_up()
+        self.sum_up()
         node.marks &= ~AnchorMark.SET_ASIDE
         self._pass_on(node, node.sub)
 
@@ -335,7 +335,7 @@ class AnchorTree:
         them, the anchor first."""
         parent = node.parent
         assert parent is not None and not node.on_main  # noqa: PT018
-        self._sum_up()
+        self.sum_up()
         if not node.is_set_aside:
             self._pass_on(node, -node.sub)
         if node.on_best_path:
@@ -354,7 +354,7 @@ class AnchorTree:
         """Return the winner: the counting anchor that the descent of Protocol §6 ends in."""
         if not self._choice_is_open:
             return self.best
-        self._sum_up()
+        self.sum_up()
         step = self.best
         while step.on_best_path and step is not self.root:
             step.on_best_path = False
@@ -369,7 +369,7 @@ class AnchorTree:
 
     def scores(self) -> dict[CoinId, int]:
         """Return score(X) of every counting anchor above the root, for display and tests."""
-        self._sum_up()
+        self.sum_up()
         found: dict[CoinId, int] = {}
         waiting = [self.root]
         while waiting:
@@ -446,8 +446,9 @@ class AnchorTree:
         if not node.on_best_path:
             self._choice_is_open = True
 
-    def _sum_up(self) -> None:
-        """Carry the work noted since the last time up to the root."""
+    def sum_up(self) -> None:
+        """Carry the work noted since the last time up to the root: from then on `sub` and `score`
+        of every anchor are as they should be."""
         queue = [(-node.height, node.id, node) for node in self._dirty]
         heapq.heapify(queue)
         while queue:

@@ -393,7 +393,12 @@ class Model:
             votes -= len(parent.votes)
             could_list = min(16 * self._k, len(self.plain(parent.votes)))
             left_out = max(0, could_list - len(self.plain(step.body.fresh)))
-            least = min(least, votes - left_out)
+            trailing = [
+                (self.score(step) - self.score(rival)) // (2 * work(rival.target))
+                for rival in parent.children
+                if rival is not step and rival.id not in self.dead
+            ]
+            least = min([least, votes - left_out, *trailing])
             found[step.height] = max(0, least)
         return found
 

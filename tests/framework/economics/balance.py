@@ -10,6 +10,7 @@ from tests.framework.economics.race import Racer
 from tests.framework.economics.scores import Choice
 from tests.framework.economics.withholding import score_of
 from tests.framework.economics.world import Find, View, World
+from unchained.node.chain.confirmations import confirmations_in
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.fork_choice import work
 from unchained.node.primitives.types import CoinId
@@ -127,6 +128,8 @@ class Balance:
         self._seen = 0
         self._first: CoinId | None = None
         self._votes = 0
+        self.discounts = False
+        """Whether the payee counts confirmations as the shipping node does, not votes alone."""
         self.undone: dict[int, float] = {}
         luck.undone = self.undone
 
@@ -136,14 +139,20 @@ class Balance:
         self._luck.is_paid = self._luck.is_paid or payee.tip.height > 0
         first = payee.tree.main_at(1)
         if first is not None and first.id != self._first:
-            # What the branch before had when it was left.
+            # The branch before is left; on the new one the payee begins to count anew.
             for depth in self._depths:
                 if self._first is not None and self._votes >= depth:
                     self.undone.setdefault(depth, self._luck.weight)
-            self._first = first.id
-        self._votes = sum(one.votes for one in payee.tree.path(payee.tree.root, payee.tip))
-        self._luck.votes = self._votes
+            self._first, self._votes = first.id, 0
+        votes = sum(one.votes for one in payee.tree.path(payee.tree.root, payee.tip))
+        self._luck.votes = votes
+        if first is not None:
+            counted = votes
+            if self.discounts:
+                counted = confirmations_in(payee.tree, self._world.network, first.height)
+            # Who has seen so many takes the payment for done, also when there are fewer again.
+            self._votes = max(self._votes, counted)
         self._luck.is_armed = self._balancer.own is not None
         if len(self.undone) == len(self._depths):
             return False
-        return self._votes < 4 * max(self._depths) and self._balancer.behind() < far
+        return votes < 4 * max(self._depths) and self._balancer.behind() < far

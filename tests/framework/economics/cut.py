@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tests.framework.economics.withholding import score_of
 from tests.framework.economics.world import Attacker, Find, View, World
-from unchained.node.chain.tree import AnchorNode
+from unchained.node.chain.confirmations import confirmations_in
+from unchained.node.chain.tree import AnchorNode, AnchorTree
 from unchained.node.consensus.fork_choice import work
 from unchained.node.primitives.types import CoinId
 
@@ -26,6 +29,23 @@ class Halves:
         return max(now, self.until) + delay if apart else now + delay
 
 
+class Paid(NamedTuple):
+    """What a payment in a branch's first anchor has, as whoever hears everything counts it."""
+
+    votes: int
+    confirmations: int
+
+    def most(self, other: Paid) -> Paid:
+        """Return the more of each."""
+        return Paid(max(self.votes, other.votes), max(self.confirmations, other.confirmations))
+
+
+def paid_in(tree: AnchorTree, world: World) -> Paid:
+    """Return what a payment has in the first anchor of the branch that is chosen."""
+    votes = sum(one.votes for one in tree.path(tree.root, tree.tip))
+    return Paid(votes, confirmations_in(tree, world.network, min(1, tree.tip.height)))
+
+
 class Bomber(Attacker):
     """Votes in secret for both branches of a cut network; afterwards throws its votes in.
 
@@ -43,6 +63,9 @@ class Bomber(Attacker):
         self.rivals: tuple[AnchorNode, ...] = ()
         self.turns = 0
         self.last_turn = 0.0
+        self._paid = Paid(0, 0)
+        self.undone = Paid(0, 0)
+        """The most that was undone at one turn."""
 
     def found(self, number: int) -> None:
         branches = self._branches()
@@ -73,6 +96,7 @@ class Bomber(Attacker):
         """Throw in what turns the choice, or wait."""
         if not self.rivals:
             return
+        self._paid = self._paid.most(paid_in(self.public.tree, self.world))
         scores = {one.id: score_of(self.public.tree, one) for one in self.rivals}
         behind, ahead = sorted(self.rivals, key=lambda one: scores[one.id])
         unit = work(self.world.network.target0)
@@ -86,6 +110,9 @@ class Bomber(Attacker):
         for find in thrown:
             self.public.add(find)
             self.world.tell_half(self.index, find)
+        self.public.move_to(self.public.tree.choose())
+        self.undone = self.undone.most(self._paid)
+        self._paid = Paid(0, 0)
         self.turns += 1
         self.last_turn = self.world.now
         if self.mode == "bomb":

@@ -223,10 +223,10 @@ def _payments(
     sums = {depth: Sums() for depth in DEPTHS}
     choice = CHOICES[parameters.score]
     count, share = parameters.miners, parameters.share
-    returns, bait, discounts, ripe = False, False, False, 0
+    discounts = parameters.discounts
+    returns, bait, ripe = False, False, 0
     if name == "race":
-        returns, bait = parameters.returns, parameters.bait
-        discounts, ripe = parameters.discounts, parameters.ripe
+        returns, bait, ripe = parameters.returns, parameters.bait, parameters.ripe
     among = leanings(
         share,
         DEPTHS if parameters.leans else (),
@@ -254,8 +254,7 @@ def _payments(
         if parameters.leans or ripe:
             world.draw = luck.draw
         played = attempt_of(world, racer, DEPTHS, luck)  # type: ignore[arg-type]
-        if isinstance(played, Attempt):
-            played.discounts = discounts
+        played.discounts = discounts
         world.run(lambda played=played: played.is_going(FAR_BEHIND))  # type: ignore[misc]
         for depth in DEPTHS:
             # Who baits pays once in so many attempts: where its anchor is the first.
@@ -297,7 +296,7 @@ HEALED_WITHIN: Final = 2.0
 
 def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> Outcome:
     began = time.process_time()
-    taken, within, turns = Sums(), Sums(), Sums()
+    taken, within, turns, votes, confirmations = Sums(), Sums(), Sums(), Sums(), Sums()
     coins = 0
     undone: list[Undone] = []
     for attempt in attempts(parameters.size):
@@ -318,7 +317,10 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
                 last = max(last, bomber.last_turn)
         taken.add((last - start) / epoch)
         within.add_cases(last - start <= HEALED_WITHIN * epoch, 1)
-        turns.add(0 if bomber is None else bomber.turns)
+        if bomber is not None:
+            turns.add(bomber.turns)
+            votes.add(bomber.undone.votes)
+            confirmations.add(bomber.undone.confirmations)
         coins += world.coins
         undone += world.undone
     figures = [
@@ -326,7 +328,11 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
         Figure("within 2 T", within, model=1.0),
     ]
     if mode is not None:
-        figures.append(Figure("times that it turned the choice", turns, ""))
+        figures += [
+            Figure("times that it turned the choice", turns, ""),
+            Figure("most votes undone at once", votes, ""),
+            Figure("most confirmations undone at once", confirmations, ""),
+        ]
     return Outcome(
         name,
         msgspec.to_builtins(parameters),
@@ -381,7 +387,7 @@ EXPERIMENTS: Final[dict[str, Experiment]] = {
 """All of them, by the name that `scripts/attack` takes."""
 
 _ALWAYS: Final = frozenset({"size", "delay", "miners", "verification"})
-_PAYMENTS: Final = _ALWAYS | {"share", "score", "leans"}
+_PAYMENTS: Final = _ALWAYS | {"share", "score", "leans", "discounts"}
 _HALVES: Final = _ALWAYS | {"length", "watched"}
 
 TAKES: Final[dict[str, frozenset[str]]] = {
@@ -390,7 +396,7 @@ TAKES: Final[dict[str, frozenset[str]]] = {
     | {"share", "attackers", "spam", "late_bodies", "answers", "retarget"}
     | set(Thresholds.__struct_fields__),
     "dead": _ALWAYS | {"share", "height", "retarget"},
-    "race": _PAYMENTS | {"returns", "bait", "ripe", "discounts"},
+    "race": _PAYMENTS | {"returns", "bait", "ripe"},
     "balance": _PAYMENTS | {"patience", "halves"},
     "cut": _HALVES,
     "bomb": _HALVES | {"share"},

@@ -22,7 +22,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "spam": ("N", "forged coins that the attacker sends every honest node for each honest coin"),
     "attackers": ("N", "attackers of that share each, who do not know each other"),
     "zipf": ("", "the n-th honest node has an n-th of the first one's power"),
-    "discounts": ("", "the payee takes a vote off for each coin that its anchor left out"),
+    "discounts": ("", "the payee counts confirmations as the node does, not votes alone"),
     "retarget": ("", "the difficulty moves, by the rules of main"),
     "score": ("NAME", f"what chooses the chain: {', '.join(CHOICES)}"),
     "leans": ("", "luck leans: rare events are seen oftener, and counted for less"),

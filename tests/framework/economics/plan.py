@@ -116,8 +116,9 @@ PLAN: Final[tuple[Row, ...]] = (
     ),
     *(
         Row("balance", Parameters(size, share=0.25, leans=True, patience=20.0, halves=apart))
-        for apart, size in ((False, 6_000), (True, 4_000))
+        for apart, size in ((False, 6_000), (True, 8_000))
     ),
+    Row("balance", Parameters(6_000, share=0.25, leans=True, patience=20.0, discounts=True)),
     *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
     *(
         Row(name, Parameters(12, share=0.25, miners=16, length=length))
@@ -156,6 +157,7 @@ SMALL: Final[tuple[Row, ...]] = (
     ),
     Row("balance", Parameters(12, share=0.4, leans=True)),
     Row("balance", Parameters(12, share=0.4, leans=True, halves=True)),
+    Row("balance", Parameters(12, share=0.4, leans=True, discounts=True)),
     Row("cut", Parameters(2, miners=6)),
     Row("bomb", Parameters(2, share=0.25, miners=6)),
     Row("juggle", Parameters(2, share=0.25, miners=6, patience=4.0)),

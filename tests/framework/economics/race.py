@@ -11,6 +11,7 @@ from tests.framework.economics.luck import Luck
 from tests.framework.economics.scores import Choice, shipping
 from tests.framework.economics.withholding import score_of
 from tests.framework.economics.world import Attacker, Find, World
+from unchained.node.chain.confirmations import confirmations_in
 from unchained.node.chain.template import Template
 from unchained.node.chain.tree import AnchorNode
 from unchained.node.consensus.fork_choice import count_plain, work
@@ -148,7 +149,7 @@ class Attempt:
         self._reached = 0
         self._payee = world.miners[0].view
         self.discounts = False
-        """Whether the payee takes off its votes what its anchor might have listed and did not."""
+        """Whether the payee counts confirmations as the shipping node does, not votes alone."""
         self.undone: dict[int, float] = {}
         """Weights of those numbers of votes after which it was undone."""
         luck.undone = self.undone
@@ -165,10 +166,9 @@ class Attempt:
         ):
             # Another anchor has come first, or beside the one that pays.
             return False
-        votes: float = sum(one.votes for one in tree.path(tree.root, self._payee.tip))
+        votes = sum(one.votes for one in tree.path(tree.root, self._payee.tip))
         if self.discounts and paying is not None:
-            listed = paying.validated.plain_fresh
-            votes -= plain_on(tree.root, racer.world.network) - listed
+            votes = confirmations_in(tree, racer.world.network, paying.height)
         self._luck.votes = votes
         self._luck.is_armed = racer.is_armed(paying is not None)
         while self._reached < len(self._waiting) and votes >= self._waiting[self._reached]:

@@ -101,3 +101,71 @@ def test_no_payment_that_has_confirmations_is_undone_by_a_rival_without_votes(
             assert confirmed == 0
     # A vote counts for two fresh coins.
     assert undone >= left_out // 2
+
+
+class Fork:
+    """Two anchors on genesis, which list nothing, and as many votes for each."""
+
+    def __init__(self, votes: int, rival_votes: int) -> None:
+        self.scene = Scene()
+        forge, now_ms = self.scene.forge, self.scene.forge.now_ms
+        self.rival = forge.anchor(forge.genesis)
+        self.scene.anchor()
+        accept(self.scene.core, self.rival, now_ms)
+        self.main = self.scene.tip
+        if (self.rival.id < self.main.id) != (rival_votes > votes):
+            # Without votes the lower id wins; of both names one will do.
+            self.rival, self.main = self.main, self.rival
+        self.votes = self.vote(self.main, votes)
+        self.vote(self.rival, rival_votes)
+
+    def vote(self, anchor: Forged, count: int) -> list[Coin]:
+        coins = [self.scene.forge.coin(anchor) for _ in range(count)]
+        for coin in coins:
+            submit_coin(self.scene.core, coin, self.scene.forge.now_ms)
+        return coins
+
+    @property
+    def is_undone(self) -> bool:
+        return self.scene.core.tree.tip.id != self.main.id
+
+
+@pytest.mark.parametrize(("votes", "rival_votes"), [(1, 0), (5, 3), (9, 8), (12, 1)])
+def test_a_known_rival_undoes_nothing_by_fewer_votes_than_there_are_confirmations(
+    votes: int, rival_votes: int
+) -> None:
+    fork = Fork(votes, rival_votes)
+    assert not fork.is_undone
+    needed, confirmed = 0, fork.scene.at(1)
+    while not fork.is_undone:
+        fork.vote(fork.rival, 1)
+        needed += 1
+    # With as many votes the lower id wins.
+    assert confirmed == votes - rival_votes
+    assert needed in (confirmed, confirmed + 1)
+
+
+def test_what_is_above_an_anchor_is_no_safer_than_it_is_beside_its_rival() -> None:
+    fork = Fork(4, 3)
+    fork.scene.tip = fork.main
+    fork.scene.anchor(fork.votes)
+    fork.scene.vote(3)
+    # The anchor above is a vote too; its own rival has none.
+    assert (fork.scene.at(1), fork.scene.at(2)) == (5, 3)
+    fork.vote(fork.rival, 3)
+    assert (fork.scene.at(1), fork.scene.at(2)) == (2, 2)
+
+
+def test_a_rival_that_is_dead_or_set_aside_takes_nothing_off() -> None:
+    fork = Fork(5, 3)
+    tree = fork.scene.core.tree
+    node = tree.nodes[fork.rival.id]
+    assert fork.scene.at(1) == 2
+    tree.mark_dead(node)
+    assert fork.scene.at(1) == 5
+
+
+def test_confirmations_of_the_lowest_anchor_of_the_tree_are_its_votes() -> None:
+    fork = Fork(5, 3)
+    # Both anchors are votes for it.
+    assert fork.scene.at(0) == 7
