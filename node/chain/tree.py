@@ -447,8 +447,7 @@ class AnchorTree:
             self._choice_is_open = True
 
     def sum_up(self) -> None:
-        """Carry the work noted since the last time up to the root: from then on `sub` and `score`
-        of every anchor are as they should be."""
+        """Carry the work noted since the last time up to the root, which `sub` and `score` lack."""
         queue = [(-node.height, node.id, node) for node in self._dirty]
         heapq.heapify(queue)
         while queue:

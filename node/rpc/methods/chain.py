@@ -82,11 +82,12 @@ class Aside(msgspec.Struct, frozen=True):
 
     `status`: on the main chain, on a side branch that counts, with an unknown body, invalid
     (Protocol §5.2), dead (§5.3: it counts, but nothing leads through it), or set aside.
-    `votes` counts known coins bound to it, `confirmations` those bound to it or to its descendants
-    on the main chain, less one for each coin that it or an anchor below it left out, and no more
-    than the votes by which known rivals trail; for anchors that are too old to be undone both count
-    at least what the chain lists. For the main chain alone: `minted`, what is new; `fees`, what its transfers paid into the pool; `pool_share`, what
-    its own coin received from there.
+    `votes` counts known coins bound to it, `confirmations` those bound to it or to its
+    descendants on the main chain, less one for each coin that it or an anchor below it left
+    out, and no more than the votes by which known rivals trail; for anchors that are too old to
+    be undone both count at least what the chain lists. For the main chain alone: `minted`, what
+    is new; `fees`, what its transfers paid into the pool; `pool_share`, what its own coin
+    received from there.
     """
 )
 class Anchor(msgspec.Struct, frozen=True):
