@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import msgspec
+
+COMMAND: Final = re.compile(r"""(?<![^\s(])`((?:[^`'"]|'[^']*'|"[^"]*")+)`(?!\w)""")
+"""A command in backticks within a sentence; what it has in a shell's quotes may hold more of them,
+and so may what stands outside of it, such as a path."""
 
 
 def harmless(text: str) -> str:

@@ -79,6 +79,7 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
     store = open_store(data_dir, NETWORKS[network_name], create=False)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
+        _remove_unfinished(path)
         with (
             store.snapshot() as snapshot,
             unfinished.open("xb") as file,
@@ -98,6 +99,16 @@ def export_store(data_dir: Path, network_name: str, path: Path) -> Exported:
             unfinished.unlink()
         store.close()
     return Exported(str(path), path.stat().st_size, height, tip.hex())
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed as they wrote the file have left beside it. Raises
+    OSError."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+)\.unfinished")
+    for found in path.parent.iterdir():
+        written = name.fullmatch(found.name)
+        if written and not Path("/proc", written[1]).exists():
+            found.unlink(missing_ok=True)
 
 
 def put_aside(data_dir: Path, network_name: str, which: str, is_aside: bool) -> PutAside:

@@ -120,6 +120,14 @@ class PlainCommand(TyperCommand):
         """Return the parameters, the help's among them."""
         return _eased(super().get_params(ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; whoever parses with a mapping as `obj` finds in it what its options were
+        given, by their first names."""
+        if ctx.obj is not None:
+            given = {it.opts[0]: ctx.params.get(it.name) for it in self.params}
+            ctx.obj.update({name: str(value) for name, value in given.items() if value is not None})
+        return super().invoke(ctx)
+
 
 class _Line(TyperCommand):
     """What is known of a command before it is made: its name, and its line in the help."""

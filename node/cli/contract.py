@@ -72,8 +72,11 @@ def contract_add(
 ) -> None:
     found = node.call("wallet.contract_add", contract=contract, wallet=wallet, label=label)
     _show_contract(node, found)
-    reached = node.call("wallet.info", wallet=wallet)["progress"]
-    if reached is not None and not reached["caught_up"]:
+    state = node.call("wallet.info", wallet=wallet)
+    reached = state["progress"]
+    if state["failure"]:
+        typer.echo(f"the wallet does not follow the chain: {state['failure']}", err=True)
+    elif reached is not None and not reached["caught_up"]:
         typer.echo(
             "the chain is being read again for what was paid to it before: `wallet contract info` "
             "shows what was found",

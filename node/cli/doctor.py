@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 import typer
 
+from unchained.node.base.number_words import number_of
 from unchained.node.base.os_errors import os_error_line
 from unchained.node.base.terminal_text import harmless
 from unchained.node.base.user_text import user_text
@@ -115,6 +116,7 @@ def findings(node: Asker, settings: Settings) -> Iterator[Finding]:
             checks = {name: says for name, says in checks.items() if name != "disk"}
         yield from _criteria(checks)
     if not node.remote:
+        yield from _unfinished(settings.data_dir)
         yield from _machine(settings)
 
 
@@ -198,6 +200,21 @@ def _key_files(directory: Path) -> Iterator[Finding]:
             yield Finding(name, BAD, os_error_line(error))
     if are_sound:
         yield Finding("key files", GOOD, "can be read, or are still to be made")
+
+
+def _unfinished(directory: Path) -> Iterator[Finding]:
+    """Look for what crashes have left of files with secrets; say nothing where there is none."""
+    from unchained.node.cli.unfinished import unfinished_in
+
+    left = unfinished_in(directory)
+    if left:
+        first = f"{left[0]}{' and others' if len(left) > 1 else ''}"
+        yield Finding(
+            "unfinished files",
+            DOUBTFUL,
+            f"{number_of(len(left), 'file')} with secrets that a crash cut short: {first}",
+            "start the node again: it removes them",
+        )
 
 
 def _port(name: str, host: str, port: int, key: str, *, takes_next: bool) -> Finding:

@@ -76,6 +76,17 @@ def labelled(label: str, text: str, columns: int) -> list[str]:
     return [beside] if len(beside) <= columns else [label.rstrip(), text]
 
 
+def wallet_state(found: Mapping[str, Any]) -> str:
+    """Return in what state a wallet is: what it takes to spend from it."""
+    if not found["open"]:
+        return "closed"
+    if found["watch_only"]:
+        return "watch-only"
+    if not found["locked"]:
+        return "unlocked"
+    return "locked" if found["has_passphrase"] else "no passphrase"
+
+
 def wallet_facts(found: Mapping[str, Any]) -> Facts:
     """Say what a wallet is, and how far it has followed the chain."""
     yield "wallet", found["wallet"]
@@ -87,7 +98,7 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
     if found["watch_only"]:
         yield "state", "open, watch-only: it sees all and spends nothing"
     else:
-        yield "state", "open, locked" if found["locked"] else "open, unlocked"
+        yield "state", f"open, {wallet_state(found)}"
         guard = "yes" if found["has_passphrase"] else "none: who can read its file has its coins"
         yield "passphrase", guard
         if found["has_bip39_passphrase"]:
@@ -108,6 +119,8 @@ def wallet_facts(found: Mapping[str, Any]) -> Facts:
 def _progress(progress: Mapping[str, Any]) -> Facts:
     if progress["caught_up"]:
         yield "has read", f"all up to height {progress['height']:,}"
+    elif progress["height"] >= progress["tip_height"]:
+        yield "has read", f"up to height {progress['height']:,}"
     else:
         yield "has read", f"up to height {progress['height']:,} of {progress['tip_height']:,}"
     if progress["rescan_next"] is not None:

@@ -6,13 +6,13 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 
 from unchained.node.base.settings import Settings
+from unchained.node.base.terminal_text import COMMAND
 from unchained.node.rpc.core.credential_files import URL_FILE
 
 PROGRAM: Final = "unchained-node"
@@ -22,7 +22,7 @@ PLACE_FLAGS: Final[Mapping[str, str]] = MappingProxyType(
 )
 """Settings that lead to a node's files, and their flags."""
 
-_COMMAND: Final = re.compile(rf"`{PROGRAM} ([^`]+)`")
+_QUOTED: Final = re.compile(r"""'[^']*'|"[^"]*["]""")
 _WITHOUT_PLACE: Final = frozenset({"config password"})
 """Commands that have no such flags."""
 
@@ -37,24 +37,24 @@ def hint(text: str, place: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return a text with commands such that they can be typed: `unchained-node …` in backticks.
     `place`: the flags that lead where the user is at work, with their values."""
 
-    return _COMMAND.sub(lambda found: f"`{_typed(found[1], place)}`", text)
+    def typed(found: re.Match[str]) -> str:
+        name, _, said = found[1].partition(" ")
+        return f"`{_typed(said, place)}`" if name == PROGRAM and said else found[0]
+
+    return COMMAND.sub(typed, text)
 
 
 def _typed(said: str, place: Mapping[str, str]) -> str:
     """Return what to type for a command of this program, with those flags that it lacks."""
     flags = {} if said in _WITHOUT_PLACE else place
-    given = (f" {flag} {shlex.quote(flags[flag])}" for flag in flags if flag not in said)
+    has = {word.partition("=")[0] for word in _QUOTED.sub("", said).split()}
+    given = (f" {flag} {shlex.quote(flags[flag])}" for flag in flags if flag not in has)
     return f"{program()} {said}{''.join(given)}"
 
 
-def place_in(arguments: Sequence[str]) -> dict[str, str]:
-    """Return the flags of a command line that lead to a node's files, with their values."""
-    found = {}
-    for word, following in pairwise([*arguments, ""]):
-        flag, equals, value = word.partition("=")
-        if flag in PLACE_FLAGS.values():
-            found[flag] = value if equals else following
-    return found
+def place_in(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the options that lead to a node's files, of those that a command was given."""
+    return {flag: given[flag] for flag in PLACE_FLAGS.values() if flag in given}
 
 
 def place_of(settings: Settings) -> dict[str, str]:

@@ -34,9 +34,10 @@ from unchained.node.rpc.methods.payment import PaymentRoom
 from unchained.node.rpc.methods.proofs import ProofRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.wallet.errors import ReserveProofError, TransferRefusedError, WalletError
-from unchained.node.wallet.keystore import WALLETS_NAME, wallet_names
+from unchained.node.wallet.keystore import WALLETS_NAME
 from unchained.node.wallet.link import ChainTip, WaitingBids
 from unchained.node.wallet.manager import WalletManager
+from unchained.node.wallet.new_wallet import wallets_to_open
 from unchained.storage.kv import Snapshot
 from unchained.storage.lock import DirectoryLock
 from unchained.storage.memory import MemoryStore
@@ -121,7 +122,7 @@ class LocalWallets:
 
     async def _answer(self, method: str, params: dict[str, Any] | list[Any]) -> Any:
         damaged: WalletError | None = None
-        for name in wallet_names(self._directory):
+        for name in wallets_to_open(self._directory):
             try:
                 await self._wallets.open(name)
             except WalletError as error:

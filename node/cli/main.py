@@ -143,8 +143,11 @@ def run(arguments: Sequence[str]) -> int:
             default_backend()
         except ValueError as error:
             return _fail(str(error), WRONG_USE)
+    given: dict[str, str] = {}
     try:
-        result = command_line().main(list(arguments), prog_name=PROGRAM, standalone_mode=False)
+        result = command_line().main(
+            list(arguments), prog_name=PROGRAM, standalone_mode=False, obj=given
+        )
     except USAGE_ERROR as error:
         # A group without a command shows what it has. Typer keeps the class to itself.
         if type(error).__name__ == "NoArgsIsHelpError":
@@ -154,7 +157,7 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return _fail("interrupted", FAILED)
     except Exception as error:  # noqa: BLE001
-        return _report(error, arguments)
+        return _report(error, given)
     except BaseExceptionGroup as error:
         # Ctrl-C reaches whichever task runs, and its nursery wraps what it raises.
         if error.split(KeyboardInterrupt)[1] is not None:
@@ -165,7 +168,9 @@ def run(arguments: Sequence[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _report(error: Exception, arguments: Sequence[str] = ()) -> int:
+def _report(error: Exception, given: Mapping[str, str] | None = None) -> int:
+    """Print what ended a command and return its exit code. `given`: what its options were given, by
+    their names."""
     if isinstance(error, MemoryError):
         return _fail("out of memory", FAILED)
     # Imported only for a command that failed: help and completion have no use for them.
@@ -175,10 +180,9 @@ def _report(error: Exception, arguments: Sequence[str] = ()) -> int:
     from unchained.node.cli.guide import hint, place_in
     from unchained.storage.errors import StoreError
 
-    if isinstance(error, ConfigError):
-        return _fail(hint(str(error), place_in(arguments)), WRONG_USE)
-    if isinstance(error, StoreError | CommandFailedError):
-        return _fail(hint(str(error), place_in(arguments)), FAILED)
+    if isinstance(error, ConfigError | StoreError | CommandFailedError):
+        line = hint(str(error), place_in(given or {}))
+        return _fail(line, WRONG_USE if isinstance(error, ConfigError) else FAILED)
     if isinstance(error, BrokenPipeError):
         # Whoever read what was printed has enough, as `head` does.
         return FAILED

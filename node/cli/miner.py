@@ -87,12 +87,13 @@ class RemoteTemplate(msgspec.Struct, frozen=True):
 def network_of(address: str) -> Network:
     """Return the network that an address is of. Raises `PayeeError` where it is of none."""
     for network in NETWORKS.values():
-        try:
+        if address.lower().startswith(f"{network.address_prefix}1"):
             decode_address(network, address)
-        except OtherNetworkError:
-            continue
-        return network
-    raise OtherNetworkError("the address is of no network that is known here")
+            return network
+    prefixes = ", ".join(f"{network.address_prefix}1" for network in NETWORKS.values())
+    raise OtherNetworkError(
+        f"the address is of no network that is known here: theirs begin with {prefixes}"
+    )
 
 
 class RpcNode:

@@ -35,6 +35,7 @@ from unchained.node.base.services import (
 )
 from unchained.node.base.settings import LOG_NAME, MASK, Settings, prepare_data_dir
 from unchained.node.cli.guide import Guide, hint, place_of
+from unchained.node.cli.unfinished import remove_unfinished_in
 from unchained.node.rpc.methods.node import LogLevel
 
 STOPPED = 0
@@ -139,6 +140,7 @@ def run_node(
     share_one_heap()
     freeze_imports()
     data_dir = prepare_data_dir(settings.data_dir)
+    remove_unfinished_in(data_dir)
     clock = SystemClock()
     log_file = data_dir / LOG_NAME
     node = settings.config.node

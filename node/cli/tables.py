@@ -21,7 +21,7 @@ from typing import Any, Final
 import typer
 
 from unchained.node.base.number_words import duration
-from unchained.node.base.terminal_text import harmless
+from unchained.node.base.terminal_text import COMMAND, harmless
 
 ID_DIGITS: Final = 12
 """Hex digits of an id on a terminal: two of a billion ids that are alike in them are rare."""
@@ -216,7 +216,7 @@ def folded(text: str, size: int) -> list[str]:
 def sentence_lines(text: str, size: int) -> list[str]:
     """Return sentences on lines of at most so many columns; a command in backticks stays in one
     piece, so that it can be copied."""
-    whole = re.sub(r"`[^`]*`", lambda found: found[0].replace(" ", "\0"), text)
+    whole = COMMAND.sub(lambda found: found[0].replace(" ", "\0"), text)
     return [line.replace("\0", " ") for line in folded(whole, size)]
 
 

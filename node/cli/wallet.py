@@ -14,7 +14,7 @@ import typer
 from unchained.node.base.number_words import duration
 from unchained.node.base.user_text import user_text
 from unchained.node.cli.asker import Asker, CommandFailedError, asking
-from unchained.node.cli.facts import Facts, show_facts, wallet_facts
+from unchained.node.cli.facts import Facts, show_facts, wallet_facts, wallet_state
 from unchained.node.cli.output_file import check_output, say_written, write_output
 from unchained.node.cli.passphrases import (
     PassphraseFdOption,
@@ -79,8 +79,11 @@ def add_to(root: typer.Typer) -> None:
 @asking(app, "list", table=True)
 @user_text("Show the wallets of the node.")
 def list_(node: Asker) -> None:
-    columns = ["wallet", "open", "locked", "watch_only", "progress.height", "failure"]
-    node.show_rows(node.call("wallet.list"), columns, "no wallets: `wallet create` makes one")
+    columns = ["wallet", "state", "progress.height", "failure"]
+    rows = node.call("wallet.list")
+    if not node.json:
+        rows = [row | {"state": wallet_state(row)} for row in rows]
+    node.show_rows(rows, columns, "no wallets: `wallet create` makes one")
 
 
 @asking(app, "info")

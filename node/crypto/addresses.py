@@ -88,8 +88,6 @@ _NONCE: Final = bytes(12)
 
 _KEY_CHARS: Final = -(-8 * _ADDRESS_PAYLOAD // 5) + _CHECKSUM_CHARS
 """Characters of an address after its prefix and the 1."""
-_CUT_MIN: Final = 4
-"""Characters after a prefix and the 1 that look like the rest of an address: fewer are a word."""
 _CUT_SHOWN: Final = 24
 """Characters of a cut paycode that an error repeats."""
 _CUT_MARKS: Final = str.maketrans("", "", "….")
@@ -154,21 +152,21 @@ def encode_address(network: PayeeNetwork, key_hash: KeyHash) -> str:
 
 def check_not_cut(text: str) -> None:
     """Raise `MalformedPayeeError` for what looks like an address or a paycode that was cut, as
-    tables and people shorten them."""
+    tables and people shorten them, or mistyped so that it is too short."""
     prefix, _, rest = text.lower().partition("1")
     bare = rest.translate(_CUT_MARKS)
-    if prefix in NETWORK_NAMES and len(bare) >= _CUT_MIN and set(bare) <= set(CHARSET):
+    if prefix in NETWORK_NAMES and bare.isascii() and bare.isalnum():
         whole = len(prefix) + 1 + _KEY_CHARS
         if rest != bare or len(text) < whole:
             raise MalformedPayeeError(
-                f"{text[:_MAX_ADDRESS_CHARS]!r} looks like an address that was cut: one of network "
-                f"{NETWORK_NAMES[prefix]} has {whole} characters, got {len(text)}"
+                f"{text[:_MAX_ADDRESS_CHARS]!r} looks like an address that was cut or mistyped: "
+                f"one of network {NETWORK_NAMES[prefix]} has {whole} characters, got {len(text)}"
             )
     if text.startswith(_PAYCODE_STARTS) and len(text) < min(_PAYCODE_CHARS):
         lengths = " or ".join(map(str, _PAYCODE_CHARS))
         raise MalformedPayeeError(
-            f"{text[:_CUT_SHOWN]!r} looks like a paycode that was cut: a paycode has {lengths} "
-            f"characters, got {len(text)}"
+            f"{text[:_CUT_SHOWN]!r} looks like a paycode that was cut or mistyped: a paycode has "
+            f"{lengths} characters, got {len(text)}"
         )
 
 
@@ -177,7 +175,10 @@ def decode_address(network: PayeeNetwork, text: str) -> KeyHash:
     check_not_cut(text)
     prefix, data = _split_address(text)
     if bech32_polymod(bech32_hrp_expand(prefix) + data) != _BECH32M:
-        raise ChecksumError("the address's checksum is wrong: mistyped, cut, or no address")
+        raise ChecksumError(
+            "the address's checksum is wrong: mistyped, cut, or no address"
+            + _other_prefix(prefix, network)
+        )
     if prefix != network.address_prefix:
         raise OtherNetworkError(
             f"the address is for network {NETWORK_NAMES.get(prefix, repr(prefix))}, "
@@ -189,8 +190,19 @@ def decode_address(network: PayeeNetwork, text: str) -> KeyHash:
     return KeyHash(bytes(payload[1:]))
 
 
+def _other_prefix(prefix: str, network: PayeeNetwork) -> str:
+    """Return what else is wrong with what may be an address, nothing if its prefix is right."""
+    if prefix == network.address_prefix:
+        return ""
+    other = NETWORK_NAMES.get(prefix)
+    whose = "no network's" if other is None else f"that of network {other}"
+    return f"; its prefix {prefix!r} is {whose}, expected {network.address_prefix!r}"
+
+
 def _split_address(text: str) -> tuple[str, list[int]]:
     """Return prefix and five-bit values, checksum included, of what looks like bech32."""
+    if len(text) > _MAX_ADDRESS_CHARS and text.startswith(_PAYCODE_STARTS):
+        raise MalformedPayeeError("expected an address, got what begins like a paycode")
     if len(text) > _MAX_ADDRESS_CHARS:
         raise MalformedPayeeError(
             f"an address has at most {_MAX_ADDRESS_CHARS} characters, got {len(text)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final, Protocol
 
+from unchained.node.base.terminal_text import ends
 from unchained.node.consensus.params import Network
 from unchained.node.crypto.accounts import WatchAccount
 from unchained.node.crypto.addresses import PayeeError, address_lock, decode_address
@@ -108,7 +109,7 @@ def payout_to(address: str, network: Network) -> FixedPayout:
     try:
         return FixedPayout(address_lock(decode_address(network, address)), address)
     except PayeeError as error:
-        raise PayoutError(f"payout {address}: {error}") from None
+        raise PayoutError(f"payout {ends(address, 90, 24, 6)}: {error}") from None
 
 
 def wallet_account(directory: Path, network: Network) -> tuple[WatchAccount | None, str]:

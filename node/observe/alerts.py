@@ -299,7 +299,7 @@ ALERTS: Final = (
         600,
         "A wallet has not read the last anchors: its balance is old.",
         "The scan is slower than the chain, or fails.",
-        "`wallet.scan_failed` in the log; `unchained-node wallet list`.",
+        "`wallet.not_followed` in the log; `unchained-node wallet list`.",
         "A first scan takes its time. One that fails: make room on the disk, or restore the wallet "
         "from its words.",
     ),

@@ -11,11 +11,16 @@ from what lay there before.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from struct import Struct, unpack
-from typing import BinaryIO, Final
+from struct import Struct
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from unchained.node.wallet.errors import DAMAGED_HINT, StoreDamagedError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 LOG_SUFFIX: Final = "-wal"
 
@@ -28,6 +33,7 @@ _MAGIC: Final = 0x377F0682
 _PAGES: Final = frozenset(1 << power for power in range(9, 17))
 _SUMMED: Final = 8
 """Bytes of a frame's header that go into its sums, before the page."""
+_MASK: Final = 0xFFFFFFFF
 
 
 def check_log(database: Path) -> None:
@@ -77,13 +83,32 @@ def _frames(file: BinaryIO, page: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _sums(raw: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
-    """Return SQLite's sums of some words, 32 bits each, that follow those of other `sums`."""
+    """Return SQLite's sums of some words, 32 bits each, that follow those of other `sums`.
+
+    Each word in turn is added to the two sums before it, and that is the next sum, as Fibonacci's
+    numbers grow: so each counts in the last two as often as one of those numbers says.
+    """
+    # Only here: a wallet that was closed well has no log, and numpy takes long to import.
+    import numpy as np
+
+    words = np.frombuffer(raw, f"{order}u4")
     one, other = sums
-    words = iter(unpack(f"{order}{len(raw) // 4}I", raw))
-    for even, odd in zip(words, words, strict=True):
-        one = (one + even + other) & 0xFFFFFFFF
-        other = (other + odd + one) & 0xFFFFFFFF
-    return one, other
+    times = _fibonacci(len(words))
+    # of arrays numpy takes products and sums modulo 2^32, as SQLite does
+    first = one * int(times[2]) + other * int(times[1]) + int(np.dot(times[2:], words))
+    second = one * int(times[1]) + other * int(times[0]) + int(np.dot(times[1:-1], words))
+    return first & _MASK, second & _MASK
+
+
+@cache
+def _fibonacci(last: int) -> npt.NDArray[np.uint32]:
+    """Return Fibonacci's numbers modulo 2^32, from the one after the `last` down to 0."""
+    import numpy as np
+
+    found = [0, 1]
+    while len(found) < last + 2:
+        found.append((found[-1] + found[-2]) & _MASK)
+    return np.array(found[::-1], np.uint32)
 
 
 def _damaged(how: str) -> StoreDamagedError:

@@ -135,7 +135,7 @@ class WalletLockedError(WalletError):
     word = "WALLET_LOCKED"
 
     def __init__(self) -> None:
-        super().__init__("the wallet is locked: unlock it with its passphrase")
+        super().__init__("the wallet is locked: unlock it with its passphrase (empty if none)")
 
 
 class WatchOnlyError(WalletError):
@@ -450,8 +450,8 @@ class NoSuchPayeeError(WalletError):
 
     word = "NO_SUCH_PAYEE"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(f"nobody in the address book is called {name[:40]!r}")
+    def __init__(self, name: str, more: str = "") -> None:
+        super().__init__(f"nobody in the address book is called {name[:40]!r}{more}")
 
 
 class UnconfirmedPayeeError(WalletError):

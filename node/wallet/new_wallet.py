@@ -6,13 +6,21 @@ file of somebody else make a wallet that cannot be opened.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
+from unchained.node.base.files import remove_unfinished, unfinished
 from unchained.node.consensus.genesis import genesis_of
 from unchained.node.wallet.database import is_of_wallet
-from unchained.node.wallet.errors import FileInTheWayError, WalletExistsError
-from unchained.node.wallet.keystore import Keystore, new_wallet_path
+from unchained.node.wallet.errors import BadWalletNameError, FileInTheWayError, WalletExistsError
+from unchained.node.wallet.keystore import (
+    SUFFIX,
+    Keystore,
+    new_wallet_path,
+    wallet_names,
+    wallet_path,
+)
 
 STORE_SUFFIX: Final = ".db"
 """What the file of what a wallet knows is called after the wallet's name."""
@@ -65,6 +73,33 @@ def save_new(
     except FileExistsError:
         raise WalletExistsError(name) from None
     return path
+
+
+def unfinished_files(directory: Path) -> list[Path]:
+    """Return what crashes have left of wallets' files that were being written in a directory, or
+    where its links lead."""
+    return [path for place in _places(directory) for path in unfinished(place, _is_of_wallet)]
+
+
+def wallets_to_open(directory: Path) -> list[str]:
+    """Return the names of the wallets in a directory, in order, once nothing of what crashes have
+    left is there: it may hold secrets."""
+    for place in _places(directory):
+        remove_unfinished(place, _is_of_wallet)
+    return wallet_names(directory)
+
+
+def _places(directory: Path) -> list[Path]:
+    keys = (wallet_path(directory, name) for name in wallet_names(directory))
+    return sorted({Path(os.path.realpath(path)).parent for path in keys} | {directory.absolute()})
+
+
+def _is_of_wallet(file_name: str) -> bool:
+    path = Path(file_name)
+    try:
+        return path.suffix in (SUFFIX, STORE_SUFFIX) and bool(wallet_path(path, path.stem))
+    except BadWalletNameError:
+        return False
 
 
 def _is_of(store: Path, keystore: Keystore) -> bool:

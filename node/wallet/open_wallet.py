@@ -102,12 +102,14 @@ class OpenWallet:
     async def keep_up_to(self, next_event: int) -> None:
         """Wait until it has read what the chain had before that event; not where it is far behind
         or cannot be read, which may take long."""
-        await self.read_to.wait_for(lambda read_to: read_to >= next_event or self._is_behind())
+        await self.read_to.wait_for(lambda read_to: read_to >= next_event or self.is_behind)
 
     def require_followed(self) -> None:
         """Raise `StoreDamagedError` where it reads no more, and so has old sums."""
         if self.failure and self.retry_at == math.inf:
             raise StoreDamagedError(self.failure)
 
-    def _is_behind(self) -> bool:
+    @property
+    def is_behind(self) -> bool:
+        """Whether it does not know all that the chain does, or follows it no more."""
         return self.progress is None or not self.progress.caught_up or bool(self.failure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -20,7 +21,7 @@ from unchained.node.wallet.errors import (
     PayeeBookError,
     UnconfirmedPayeeError,
 )
-from unchained.node.wallet.payment_request import payee_of
+from unchained.node.wallet.payment_request import draft_for, payee_of
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.user_records import unconfirmed
 from unchained.node.wallet.wallet_store import WalletStore
@@ -100,19 +101,20 @@ class PayeeBook:
         return entry
 
     def remove(self, name: str) -> None:
-        """Forget a payee's name. Raises `NoSuchPayeeError`."""
-        key = self._key(checked_name(name))
+        """Forget a payee's name. Raises `NoSuchPayeeError`, `PayeeBookError` for what is no
+        name."""
+        key = self._key(name)
         if not self._store.run(f"DELETE FROM labels WHERE {_KINDS} AND key = ?", key):  # noqa: S608
-            raise NoSuchPayeeError(name)
+            raise NoSuchPayeeError(checked_name(name))
 
     def confirm(self, name: str) -> NamedPayee:
         """Take a payee who came out of a backup for who he is, and return him. Raises
-        `NoSuchPayeeError`."""
+        `NoSuchPayeeError`, `PayeeBookError` for what is no name."""
         self._store.run(
             "UPDATE labels SET kind = ? WHERE kind = ? AND key = ?",
             _PAYEE,
             _UNCONFIRMED,
-            self._key(checked_name(name)),
+            self._key(name),
         )
         return self.find(name)
 
@@ -126,14 +128,15 @@ class PayeeBook:
         return NamedPayee(name, payee, label, kind == _PAYEE)
 
     def find(self, name: str) -> NamedPayee:
-        """Return a payee by name, in whatever case. Raises `NoSuchPayeeError`."""
+        """Return a payee by name, in whatever case. Raises `NoSuchPayeeError`, `PayeeBookError` for
+        what is no name."""
         key = self._key(name)
         rows = self._store.rows(
             f"SELECT kind, key, secret FROM labels WHERE {_KINDS} AND key = ?",  # noqa: S608
             key,
         )
         if not rows:
-            raise NoSuchPayeeError(name)
+            raise NoSuchPayeeError(checked_name(name))
         return self._read(*rows[0])
 
     def names(self) -> dict[str, str]:
@@ -142,18 +145,35 @@ class PayeeBook:
 
     def resolve(self, payee: Payee) -> Payee:
         """Return a payee with what his name stands for, if he is named by one. Raises
-        `NoSuchPayeeError`, `UnconfirmedPayeeError`, and `BadPaymentError` for an address that was
-        cut."""
+        `NoSuchPayeeError`, `UnconfirmedPayeeError`, and `BadPaymentError` for an address or a
+        paycode that was cut."""
         try:
             check_not_cut(payee.payee)
         except PayeeError as error:
             raise BadPaymentError(str(error)) from None
         if not looks_like_name(payee.payee):
             return payee
-        found = self.find(payee.payee)
+        try:
+            found = self.find(payee.payee)
+        except NoSuchPayeeError:
+            more = ", and it is no address or paycode"
+            raise NoSuchPayeeError(payee.payee, more) from None
         if not found.confirmed:
             raise UnconfirmedPayeeError(found.name)
         return msgspec.structs.replace(payee, payee=found.payee, name=found.name)
+
+    def resolve_all(self, payees: Sequence[Payee]) -> list[Payee]:
+        """Return payees as `resolve` does, all of whom can be paid. Raises what that does;
+        `BadPaymentError` tells which of several it is about."""
+        found = []
+        for number, payee in enumerate(payees, 1):
+            try:
+                found.append(self.resolve(payee))
+                draft_for(self._network, found[-1])
+            except BadPaymentError as error:
+                which = f"payment {number}: " if len(payees) > 1 else ""
+                raise BadPaymentError(f"{which}{error}") from None
+        return found
 
     def _key(self, name: str) -> bytes:
         return self._store.sealer.key_of(unicodedata.normalize("NFC", name).casefold())

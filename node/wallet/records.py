@@ -390,7 +390,8 @@ class WatchedContract(msgspec.Struct, frozen=True):
 
 class WalletsStatistics(msgspec.Struct, frozen=True):
     """Counts since the start, and what is open. `behind` wallets have not read the chain to its
-    end; `reached` is the height that the last of them has come to, None while that is unknown."""
+    end, or follow it no more; `reached` is the height that the last of them has come to, None while
+    that is unknown."""
 
     open: int
     unlocked: int

@@ -91,9 +91,8 @@ class Spender:
         return index
 
     def _resolved(self, payees: Sequence[Payee]) -> list[Payee]:
-        """Return payees with what their names in the address book stand for."""
-        book = PayeeBook(self._store, self._network)
-        return [book.resolve(payee) for payee in payees]
+        """Return payees with what their names in the address book stand for, as they are paid."""
+        return PayeeBook(self._store, self._network).resolve_all(payees)
 
     def _account(self, index: int) -> WatchAccount:
         account = self._accounts.get(index)
@@ -295,7 +294,7 @@ class Spender:
         """Pay an account's coins, or those named, to one payee, the largest first, in several
         transfers if need be, at most `MAX_TRANSFERS`.
 
-        Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`.
+        Raises `NothingToDoError` if no coin is worth its fee, `NoSuchCoinError`, `BadPaymentError`.
         """
         account = self.account_index(account)
         (payee,) = self._resolved([Payee(to, DUST, memo)])

@@ -32,8 +32,8 @@ from unchained.node.wallet.errors import (
     WalletLockedError,
 )
 from unchained.node.wallet.invoices import Unconfirmed
-from unchained.node.wallet.keystore import wallet_names
 from unchained.node.wallet.link import ChainLink
+from unchained.node.wallet.new_wallet import wallets_to_open
 from unchained.node.wallet.open_wallet import OpenWallet
 from unchained.node.wallet.records import WalletEvent, WalletsStatistics
 from unchained.node.wallet.scanner import ScanStep
@@ -114,7 +114,7 @@ class WalletFollower:
         Closes the wallets in the end, and so drops their secrets.
         """
         try:
-            for name in await self._runner.run(wallet_names, self._directory):
+            for name in await self._runner.run(wallets_to_open, self._directory):
                 try:
                     await self.open(name)
                 except (WalletError, OSError) as error:
@@ -315,7 +315,7 @@ class WalletFollower:
         return WalletsStatistics(
             len(entries),
             sum(not entry.wallet.locked for entry in entries),
-            sum(entry.progress is None or not entry.progress.caught_up for entry in entries),
+            sum(entry.is_behind for entry in entries),
             min((e.progress.reached for e in entries if e.progress is not None), default=None),
             self._anchors,
             self._touched,

@@ -168,7 +168,7 @@ class SampleLog:
     async def open(self, since: int | None) -> AsyncIterator[Entries]:
         """Follow the log."""
         if since is not None and since < self.oldest - 1:
-            raise EventsGoneError(self.oldest)
+            raise EventsGoneError(self.oldest, self.oldest + len(self.entries) - 1)
         index = len(self.entries) if since is None else since + 1 - self.oldest
         self.readers += 1
         reader = self._read(index)

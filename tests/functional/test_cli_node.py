@@ -226,8 +226,13 @@ def test_a_chain_file_goes_round(shell: Shell) -> None:
         imported = shell.home.run("chain", "import", str(first), *other, "--json")
         assert json.loads(imported.stdout) == json.loads(verified.stdout)
     second = shell.home.path / "second.chain"
+    # one whose writer is gone, and one whose writer is not
+    left, written = (second.with_name(f".second.chain.{pid}.unfinished") for pid in (10**8, 1))
+    left.touch()
+    written.touch()
     assert shell.home.run("chain", "export", str(second), *other).returncode == 0
     assert second.read_bytes() == first.read_bytes()
+    assert (left.exists(), written.exists()) == (False, True)
     assert "in use by process" in shell.fails("chain", "import", str(first))
     wrong = shell.home.run("chain", "import", str(first), "--network", "local")
     assert (wrong.returncode, "run it with --network reg" in wrong.stderr) == (1, True)

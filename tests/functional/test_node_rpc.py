@@ -353,6 +353,8 @@ def test_what_a_node_on_reg_does_not_do(running: Running) -> None:
 
 def test_an_export_is_made_in_the_data_directory_alone(running: Running) -> None:
     home, _, client = running
+    (home.data_dir() / "exports").mkdir(exist_ok=True)
+    (home.data_dir() / "exports/.of-a-crash.chain.unfinished").touch()
     made = client.call("chain.export", ["a.chain"])
     path = Path(made["path"])
     assert path.parent == home.data_dir() / "exports"
@@ -475,6 +477,11 @@ def test_events_have_no_gap_across_a_restart(home: NodeHome) -> None:
     assert left.data == {"wid": transfer.wid.hex(), "reason": "included"}
     with pytest.raises(NotFoundError) as gone, client.events(end + 1):
         pass
+    assert gone.value.error == "EVENTS_GONE"
+    assert gone.value.data["last"] == end
+    assert client.call("chain.events", {"since": end}) == {"last": end, "events": []}
+    with pytest.raises(NotFoundError, match=f"the log ends at {end}") as gone:
+        client.call("chain.events", {"since": end + 1})
     assert gone.value.error == "EVENTS_GONE"
     client.call("node.stop")
     assert node.wait() == 0

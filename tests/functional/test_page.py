@@ -520,6 +520,14 @@ def test_a_wallet_receives_sends_and_is_seen_by_its_link_alone(
         client.call("wallet.label", ["transfer", waiting["txid"], HOSTILE, "one"])
         client.call("mine.generate", {"address": own})
         wait_until(lambda: HOSTILE in fetch_csv(url + place, cookie))
+        # a wallet without a passphrase is asked for none, and is as it was afterwards
+        again = {"csrf": csrf, "wallet": "other", "payee": own, "amount": "0.1", "memo": ""}
+        status, page, _ = send_form(url + place + "/confirm", again, cookie)
+        assert (status, "passphrase" in page) == (200, False)
+        file = re.findall(r'name="file" value="([0-9a-f]+)"', page)[0]
+        confirmed = {"csrf": csrf, "wallet": "other", "file": file}
+        assert send_form(url + place + "/send", confirmed, cookie)[0] == 200
+        assert client.call("wallet.info", {"wallet": "other"})["locked"]
         # the label of who pays, and the memo for the payee
         for wallet in ("one", "other"):
             _, page, _ = fetch(f"{url}{place}?wallet={wallet}", Cookie=cookie)

@@ -242,6 +242,7 @@ async def test_a_log_that_begins_later_says_so(tmp_path: Path) -> None:
         answer = await client.ask(verb="GET", path="/events?since=5", headers=token(node))
         assert (answer.status, *answer.error()) == (410, -32001, "EVENTS_GONE")
         assert answer.json()["error"]["data"]["oldest"] == 100
+        assert "begins at 100, ends at 99" in answer.json()["error"]["message"]
 
 
 @trio_test

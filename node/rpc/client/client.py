@@ -119,7 +119,8 @@ class Client:
         """Follow the log, or that of a wallet, after `since` (None: from now on) until the node or
         the caller ends it.
 
-        Raises NotFoundError: with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError: with the word EVENTS_GONE if the log begins later, or
+        has never come so far.
         """
         with self._send("GET", events_path(since, wallet), None, self._timeout) as answer:
             if answer.status != 200:

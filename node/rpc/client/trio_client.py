@@ -81,7 +81,8 @@ class TrioClient:
         """Follow the log, or that of a wallet, after `since` (None: from now on) until the node or
         the caller ends it.
 
-        Raises NotFoundError: with the word EVENTS_GONE if the log begins later.
+        Raises NotFoundError: with the word EVENTS_GONE if the log begins later, or
+        has never come so far.
         """
         with trio.move_on_after(self._timeout) as opening:
             exchange = await _Exchange.open(self._endpoint, "GET", events_path(since, wallet), None)

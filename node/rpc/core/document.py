@@ -46,7 +46,10 @@ curl -u "$(cat DATA_DIRECTORY/rpc.cookie)" http://127.0.0.1:PORT/rpc \\
 - **The Host header** names the machine itself (`localhost`, a loopback address, the address
   listened on) or a configured name. Requests of other origins' web pages are refused.
 - `GET /events?since=SEQUENCE` streams the node's log as server-sent events, from the entry after
-  `since` (left out: from now on), without gaps; `Last-Event-ID` is honoured. It tells of
+  `since` (left out: from now on), without gaps; `Last-Event-ID` is honoured. An entry that is not
+  kept any more, or that the log has never come to, as where a file was damaged and began anew, is
+  answered with status 410, EVENTS_GONE, `oldest` and `last`: read the state anew, and follow from
+  there. It tells of
   `anchor.connected` and `anchor.disconnected` (`height`, `anchor`), `coin.accepted` (`coin`,
   `parent`, `time`; of a coin that is gone since, its id alone), `transfer.entered` (`wid`) and
   `transfer.left` (`wid`, `reason`). With `wallet=NAME` it is the log of that wallet, with full

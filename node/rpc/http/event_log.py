@@ -55,7 +55,7 @@ class EventLog:
         if since is not None:
             oldest = await self._reader.run(_oldest)
             if since > end or since < oldest:
-                raise EventsGoneError(oldest + 1)
+                raise EventsGoneError(oldest + 1, end)
         async with aclosing(self._follow(end if since is None else since)) as entries:
             yield entries
 

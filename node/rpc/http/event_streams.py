@@ -44,11 +44,13 @@ class LogEntry(msgspec.Struct, frozen=True):
 
 
 class EventsGoneError(Exception):
-    """The log no longer holds what was asked for; `oldest` is the first entry that it holds."""
+    """The log no longer holds what was asked for, or has never come so far: `oldest` is the first
+    entry that it holds, `last` the last one."""
 
-    def __init__(self, oldest: int) -> None:
-        super().__init__(oldest)
+    def __init__(self, oldest: int, last: int) -> None:
+        super().__init__(oldest, last)
         self.oldest = oldest
+        self.last = last
 
 
 Entries = AsyncIterator[Sequence[LogEntry]]
@@ -152,9 +154,11 @@ class EventStreams:
             await send_error(
                 send,
                 NotFoundError(
-                    f"the log begins at {gone.oldest}: read the state anew, then follow from there",
+                    f"the log begins at {gone.oldest}, ends at {gone.last}: read the state anew, "
+                    "then follow from there",
                     error="EVENTS_GONE",
                     oldest=gone.oldest,
+                    last=gone.last,
                 ),
                 status=410,
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
+import re
 import socket
 import ssl
 from contextlib import suppress
@@ -68,6 +69,7 @@ def listen_at(path: Path) -> trio.SocketListener:
     try:
         if path.exists() and not path.is_socket():
             raise ListenError(f"{path} is there and no socket (see the setting rpc.socket)")
+        _remove_unfinished(path)
         made.bind(os.fspath(beside))
         # Nobody knows the name yet: it has its mode before anybody can connect.
         beside.chmod(0o600)
@@ -82,6 +84,15 @@ def listen_at(path: Path) -> trio.SocketListener:
         made.close()
         raise
     return trio.SocketListener(trio.socket.from_stdlib_socket(made))
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Remove what processes that were killed as they made the socket have left beside it. Raises
+    OSError."""
+    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{2 * _SUFFIX_BYTES}}}")
+    for found in path.parent.iterdir():
+        if name.fullmatch(found.name) and found.is_socket():
+            found.unlink(missing_ok=True)
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:

@@ -43,8 +43,9 @@ class WalletEventLog:
             start = self._wallets.last_event(wallet) if since is None else since
             entries = self._wallets.events(wallet, start)
             oldest = await self._wallets.call(wallet, lambda opened: opened.events.oldest)
-            if not oldest - 1 <= start <= self._wallets.last_event(wallet):
-                raise EventsGoneError(oldest)
+            last = self._wallets.last_event(wallet)
+            if not oldest - 1 <= start <= last:
+                raise EventsGoneError(oldest, last)
         except (NoSuchWalletError, WalletClosedError) as error:
             raise NotFoundError(short(str(error)), error=error.word) from None
         async with aclosing(_rendered(entries)) as rendered:

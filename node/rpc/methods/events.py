@@ -9,6 +9,7 @@ import msgspec
 from unchained.node.base.user_text import user_text
 from unchained.node.chain.mempool.mempool import Reason
 from unchained.node.chain.service import ChainService
+from unchained.node.rpc.core.errors import NotFoundError
 from unchained.node.rpc.core.registry import Access, method
 from unchained.node.rpc.core.values import Hash
 from unchained.node.rpc.methods.parameters import MAX_NUMBER
@@ -62,11 +63,12 @@ class EventRoom:
         self._chain = chain
         self._reader = reader
 
-    @method("chain.events", Access.READ)
+    @method("chain.events", Access.READ, errors=(NotFoundError,))
     @user_text(
         """Return events of the gapless log after the one of a number, at most `limit`.
 
-        `since` left out means the newest `limit`.
+        `since` left out means the newest `limit`. One above the last event is of another chain's
+        log, and refused (EVENTS_GONE).
         """
     )
     async def events(
@@ -78,6 +80,12 @@ class EventRoom:
     ) -> EventPage:
         last = self._chain.status.value.next_event
         first = max(0, last - limit) if since is None else since
+        if first > last:
+            raise NotFoundError(
+                f"the log ends at {last}: read the state anew, then follow from there",
+                error="EVENTS_GONE",
+                last=last,
+            )
         found = await self._reader.run(lambda store: _read(store, first, limit))
         return EventPage(last, found)
 

@@ -98,8 +98,9 @@ class Exporter:
 
 def _create(path: Path) -> BinaryIO:
     path.parent.mkdir(mode=0o700, exist_ok=True)
-    with suppress(FileNotFoundError):
-        path.unlink()
+    # What a crash has left, of this file or another: there is one at a time.
+    for left in path.parent.glob(".*.unfinished"):
+        left.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     return os.fdopen(os.open(path, flags, 0o600), "wb")
 

@@ -22,6 +22,7 @@ from unchained.node.rpc.methods.history_shapes import (
 from unchained.node.rpc.methods.parameters import MAX_NUMBER, Limit, Offset
 from unchained.node.rpc.methods.votes import Confirmations, anchors_at, votes_at
 from unchained.node.rpc.methods.wallet_shapes import Account, OwnCoin, WalletName
+from unchained.node.wallet.errors import EventsForgottenError
 from unchained.node.wallet.history import HistoryFilter
 from unchained.node.wallet.keystore import DEFAULT_WALLET
 from unchained.node.wallet.manager import WalletManager
@@ -112,8 +113,9 @@ class HistoryRoom:
         """Return the entries of a history that stand otherwise since a point, each once and as it
         is now, those that are `gone` included.
 
-        Begin with 0, and go on with the `next` that was returned. `GET /events?wallet=NAME` tells
-        at once, and of every step.
+        Begin with 0, and go on with the `next` that was returned. One that the wallet's log has
+        never come to, as after its file was damaged, is refused (EVENTS_GONE): begin with 0 again.
+        `GET /events?wallet=NAME` tells at once, and of every step.
         """
     )
     async def history_since(
@@ -125,6 +127,8 @@ class HistoryRoom:
         limit: Limit = 100,
     ) -> HistoryPart:
         def work(opened: Wallet) -> tuple[_Found, int, bool]:
+            if sequence > opened.events.last:
+                raise EventsForgottenError(sequence, opened.events.last)
             found = opened.history_book.changed_since(sequence, limit + 1)
             more = len(found) > limit
             found = found[:limit]

@@ -108,8 +108,8 @@ def read_payee(network: Network, payee: str, memo: str) -> tuple[str, int | None
 
 
 @user_text(
-    """How far a wallet has followed the chain. `rescan_next` is the height that a rescan reads
-    next."""
+    """How far a wallet has followed the chain; `caught_up` says that it follows it, and knows all
+    that it has. `rescan_next` is the height that a rescan reads next."""
 )
 class WalletProgress(msgspec.Struct, frozen=True):
     height: int
@@ -119,23 +119,24 @@ class WalletProgress(msgspec.Struct, frozen=True):
     rescan_next: int | None
 
     @classmethod
-    def of(cls, progress: ScanProgress) -> WalletProgress:
-        """Describe a wallet's progress."""
+    def of(cls, progress: ScanProgress, *, is_followed: bool = True) -> WalletProgress:
+        """Describe the progress of a wallet that follows the chain, or does so no more."""
         return cls(
             progress.height,
             progress.tip_height,
-            progress.caught_up,
+            progress.caught_up and is_followed,
             progress.rescan_from,
             progress.rescan_next,
         )
 
 
 @user_text(
-    """A wallet of the node. Of a closed one only the name is known; it has no coins below
-    `birth_height`; `failure` says why one is not followed, or could not be opened. With
-    `has_bip39_passphrase` the mnemonic alone does not bring it back (missing where the file
-    does not tell). `found_accounts` are those of a restored wallet to which coins had come,
-    besides the ones it was made with."""
+    """A wallet of the node. Of a closed one only the name is known. `locked` says that it has no
+    spend key at hand: one without a passphrase is unlocked with an empty one, a watch-only one
+    never. It has no coins below `birth_height`; `failure` says why one is not followed, or could
+    not be opened. With `has_bip39_passphrase` the mnemonic alone does not bring it back (missing
+    where the file does not tell). `found_accounts` are those of a restored wallet to which coins
+    had come, besides the ones it was made with."""
 )
 class WalletEntry(msgspec.Struct, frozen=True):
     wallet: str
@@ -165,7 +166,7 @@ class WalletEntry(msgspec.Struct, frozen=True):
             None if info is None else info.birth,
             [] if info is None else list(info.accounts),
             [] if info is None else list(info.found_accounts),
-            None if progress is None else WalletProgress.of(progress),
+            None if progress is None else WalletProgress.of(progress, is_followed=not failure),
             failure,
         )
 

@@ -50,7 +50,7 @@ async def overview(reads: PageReads, query: Mapping[str, str]) -> Facts:
         return facts
     info = await reads.get("wallet.info", wallet=wallet)
     facts["info"] = info
-    if info["open"]:
+    if info["open"] and not info["failure"]:
         facts["balance"] = await reads.get("wallet.balance", wallet=wallet)
         facts["receiving"] = await reads.get("wallet.address", wallet=wallet)
         facts["history"] = await reads.get("wallet.history", wallet=wallet, limit=HISTORY_SHOWN)
@@ -76,14 +76,16 @@ async def send(reads: PageReads, form: Mapping[str, str]) -> Facts:
     """Sign and send the transfer that was confirmed."""
     wallet, file = _field(form, "wallet"), _field(form, "file")
     passphrase = form.get("passphrase", "")
-    if passphrase:
+    info = await reads.get("wallet.info", wallet=wallet)
+    unlocks = bool(passphrase) or (info["locked"] and not info["has_passphrase"])
+    if unlocks:
         await reads.get(
             "wallet.unlock", wallet=wallet, passphrase=passphrase, seconds=float(PAYMENT_UNLOCK_S)
         )
     try:
         signed = await reads.get("wallet.sign", wallet=wallet, file=file)
     finally:
-        if passphrase:
+        if unlocks:
             # What was unlocked for this payment is open for no other.
             with trio.CancelScope(shield=True):
                 await reads.get("wallet.lock", wallet=wallet)

@@ -50,7 +50,7 @@ class FakeNode:
 
     def call(self, method: str, *_: object, **__: object) -> Any:
         if method == "wallet.info":
-            return {"progress": None}
+            return {"progress": None, "failure": ""}
         answer = {"wallet.contract_info": self.state, "wallet.contracts": [self.state.contract]}
         found = answer.get(method, self.state.contract)
         return msgspec.to_builtins(found, enc_hook=encode)

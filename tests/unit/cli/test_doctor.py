@@ -15,7 +15,9 @@ import pytest
 
 from unchained.node.cli import doctor, main
 from unchained.node.cli.asker import Asker
+from unchained.node.cli.unfinished import remove_unfinished_in
 from unchained.node.transport.identity import Identity
+from unchained.node.wallet.new_wallet import wallets_to_open
 from unchained.storage.lock import DirectoryLock
 
 Usage = namedtuple("Usage", "total used free")
@@ -160,3 +162,22 @@ def test_what_is_long_fits_the_terminal(
     lines = [re.sub(r"\x1b\[[0-9]*m", "", line) for line in capsys.readouterr().out.splitlines()]
     assert all(len(line) <= 50 for line in lines)
     assert all(line.startswith(" " * 18) for line in lines[1:])
+
+
+def test_what_a_crash_has_left_of_secrets_is_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = ("--data-dir", str(tmp_path))
+    assert "unfinished files" not in looked(capsys, *place)[1]
+    (tmp_path / "wallets").mkdir()
+    for name in ("peer-key", "rpc.tokens", "wallets/shop.wallet", "wallets/shop.db", "other"):
+        path = tmp_path / name
+        path.with_name(f".{path.name}.0123456789abcdef").touch(0o600)
+    finding = looked(capsys, *place)[1]["unfinished files"]
+    assert finding["verdict"] == doctor.DOUBTFUL
+    assert finding["says"].startswith("4 files with secrets that a crash cut short: ")
+    remove_unfinished_in(tmp_path)
+    assert looked(capsys, *place)[1]["unfinished files"]["says"].startswith("2 files")
+    assert wallets_to_open(tmp_path / "wallets") == []
+    assert "unfinished files" not in looked(capsys, *place)[1]
+    assert (tmp_path / ".other.0123456789abcdef").exists()

@@ -58,6 +58,33 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
 
 
+@pytest.mark.parametrize(
+    ("members", "state"),
+    [
+        ({"open": False, "locked": None, "watch_only": None, "has_passphrase": None}, "closed"),
+        ({"locked": True, "watch_only": True, "has_passphrase": False}, "watch-only"),
+        ({"locked": True, "has_passphrase": False}, "no passphrase"),
+        ({"locked": True, "has_passphrase": True}, "locked"),
+        ({"locked": False, "has_passphrase": True}, "unlocked"),
+        ({"locked": False, "has_passphrase": False}, "unlocked"),
+    ],
+)
+def test_what_it_takes_to_spend_is_told_alike_of_one_wallet_and_of_all(
+    members: dict[str, bool | None],
+    state: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wallet = plain(WALLET) | members
+    assert state in told(wallet_facts(wallet))["state"]
+    monkeypatch.setattr(Asker, "call", lambda *_, **__: [wallet])
+    assert main.run(["wallet", "list"]) == 0
+    assert capsys.readouterr().out == f"wallet\tstate\theight\tfailure\nshop\t{state}\t8\t\n"
+    # programs are told what the node says
+    assert main.run(["wallet", "list", "--json"]) == 0
+    assert msgspec.json.decode(capsys.readouterr().out) == [wallet]
+
+
 def test_what_a_wallet_is() -> None:
     assert told(wallet_facts(plain(WALLET))) == {
         "wallet": "shop",
@@ -65,6 +92,15 @@ def test_what_a_wallet_is() -> None:
         "passphrase": "yes",
         "accounts": "1 (number 0)",
         "has read": "all up to height 8",
+    }
+    lost = WalletEntry.of("shop", cheap_wallet().info(), ScanProgress(8, 8, None, None), "no disk")
+    assert told(wallet_facts(plain(lost))) == {
+        "wallet": "shop",
+        "state": "open, unlocked",
+        "passphrase": "yes",
+        "accounts": "1 (number 0)",
+        "has read": "up to height 8",
+        "attention": "it does not follow the chain: no disk",
     }
     closed = WalletEntry.of("shop", None, None, "")
     assert "`wallet open -w shop`" in told(wallet_facts(plain(closed)))["state"]

@@ -77,3 +77,16 @@ async def test_without_an_address_the_nodes_own_is_paid() -> None:
 def test_an_address_of_no_network_is_refused_at_once(address: str) -> None:
     with pytest.raises(PayeeError):
         network_of(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        (encode_address(LOCAL, MINE)[:-1] + "b", "character 64 of the address is 'b'"),
+        (encode_address(LOCAL, MINE)[:-2] + "qp", r"checksum is wrong[^;]*$"),
+        ("vunc1" + encode_address(LOCAL, MINE)[5:], "theirs begin with unc1, tunc1, lunc1, runc1"),
+    ],
+)
+def test_what_is_wrong_with_an_address_is_told(address: str, why: str) -> None:
+    with pytest.raises(PayeeError, match=why):
+        network_of(address)

@@ -76,7 +76,7 @@ def test_every_network_has_addresses_of_its_own() -> None:
         (
             "runc1qqqqqq",
             MalformedPayeeError,
-            "looks like an address that was cut: one of network reg",
+            "looks like an address that was cut or mistyped: one of network reg",
         ),
         ("r" * 91, MalformedPayeeError, "at most 90 characters, got 91"),
         (ADDRESS + " ", MalformedPayeeError, f"character {len(ADDRESS) + 1} of the address is ' '"),
@@ -87,11 +87,11 @@ def test_every_network_has_addresses_of_its_own() -> None:
         (
             ADDRESS[:-1],
             MalformedPayeeError,
-            "was cut: one of network reg has 64 characters, got 63",
+            "was cut or mistyped: one of network reg has 64 characters, got 63",
         ),
         (f"{ADDRESS[:12]}…{ADDRESS[-12:]}", MalformedPayeeError, "that was cut"),
         (f"{ADDRESS[:40]}...{ADDRESS[-21:]}", MalformedPayeeError, "that was cut"),
-        (f"lunc1{ADDRESS[5:20]}", MalformedPayeeError, "cut: one of network local has 64"),
+        (f"lunc1{ADDRESS[5:20]}", MalformedPayeeError, "mistyped: one of network local has 64"),
         (ADDRESS[:9] + "q" + ADDRESS[10:], ChecksumError, "checksum is wrong"),
         (ADDRESS[1:], ChecksumError, "checksum is wrong"),
         (bech32_encode("runc", fives(bytes(33))), ChecksumError, "checksum is wrong"),

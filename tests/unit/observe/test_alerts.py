@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.framework.alert_recorder import names_in
+from unchained.node.base.config import declared_keys
 from unchained.node.cli.main import COMMANDS
 from unchained.node.observe.alerts import ALERTS, RULES_FILE, RUNBOOKS, rules, runbook
 from unchained.node.observe.metric_table import METRICS
@@ -37,3 +38,12 @@ def test_the_pages_name_commands_that_there_are() -> None:
     for alert in ALERTS:
         for command in re.findall(r"unchained-node (\S+?)[` ]", alert.look + alert.do):
             assert command in COMMANDS, (alert.name, command)
+
+
+def test_the_pages_name_events_and_settings_that_there_are() -> None:
+    logged = re.findall(
+        r"^\| `([a-z_.]+)` \|", (ROOT / "docs/logging.md").read_text(), re.MULTILINE
+    )
+    for alert in ALERTS:
+        for name in re.findall(r"`([a-z_]+\.[a-z_]+)`", alert.look + alert.do):
+            assert name in {*logged, *declared_keys()}, (alert.name, name)

@@ -62,7 +62,7 @@ async def test_a_log_that_begins_later_says_where(numbers: range) -> None:
     for since in (0, 7, numbers.stop + 1):
         with pytest.raises(EventsGoneError) as caught:
             await first_of(log_of(numbers), since)
-        assert caught.value.oldest == 9
+        assert (caught.value.oldest, caught.value.last) == (9, numbers.stop)
     if numbers:
         assert await first_of(log_of(numbers), 8) == 9
 

@@ -14,7 +14,10 @@ from unchained.node.rpc.core.rights import NODE_OWNER, Caller
 from unchained.node.rpc.http.sessions import Sessions
 from unchained.node.rpc.methods.rooms import ROOMS
 from unchained.node.rpc.web.reads import PageReads
-from unchained.node.rpc.web.wallet_views import METHODS, ROWS_AT_ONCE, history_csv
+from unchained.node.rpc.web.renderer import Renderer
+from unchained.node.rpc.web.theme import THEMES
+from unchained.node.rpc.web.views import Parts
+from unchained.node.rpc.web.wallet_views import METHODS, ROWS_AT_ONCE, history_csv, overview
 
 NODE = Registry(*ROOMS, Discovery)
 
@@ -62,3 +65,34 @@ async def test_all_rows_come() -> None:
     assert [line.rpartition(",")[2] for line in raw.decode().splitlines()[1:]] == [
         row["id"] for row in rows
     ]
+
+
+class DamagedWallet:
+    """A node whose wallet is not followed any more."""
+
+    async def result(self, name: str, params: dict[str, Any], caller: Caller) -> bytes:
+        entry = {"wallet": "w", "open": True, "failure": "a page is <gone>"}
+        answers = {"wallet.list": [entry], "wallet.info": entry}
+        return msgspec.json.encode(answers[name])
+
+
+async def test_of_a_wallet_that_is_followed_no_more_the_page_says_why_and_no_sum() -> None:
+    facts = await overview(PageReads(DamagedWallet(), METHODS), {"wallet": "w"})
+    shown = {
+        "facts": facts,
+        "title": "Wallet",
+        "network": "reg",
+        "now": 0,
+        "pages": [],
+        "wallet_path": "/wallet",
+        "csrf": "0",
+        "theme": "",
+        "themes": THEMES,
+        "here": "/",
+        "path": "/",
+        "page": "wallet",
+        "parts": Parts({}),
+    }
+    page = Renderer().render("wallet.html", shown).decode()
+    assert "This wallet does not follow the chain: a page is &lt;gone&gt;" in page
+    assert "can be spent" not in page

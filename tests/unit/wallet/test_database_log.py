@@ -6,11 +6,14 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from struct import unpack
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unchained.node.wallet.database import Database
-from unchained.node.wallet.database_log import check_log
+from unchained.node.wallet.database_log import _sums, check_log
 from unchained.node.wallet.errors import StoreDamagedError
 
 HEADER, FRAME, PAGE = 32, 24, 4_096
@@ -167,3 +170,21 @@ def test_a_database_that_was_emptied_beside_its_log_is_refused(tmp_path: Path) -
     assert crashed.log.read_bytes() == crashed.sound
     crashed.log.write_bytes(b"")
     assert labels(crashed.path) == 0
+
+
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**32 - 1),
+    st.binary(min_size=1, max_size=256).map(lambda raw: raw * 16),
+    st.sampled_from("<>"),
+)
+def test_the_sums_are_those_of_the_file_format(
+    first: int, second: int, raw: bytes, order: str
+) -> None:
+    words = iter(unpack(f"{order}{len(raw) // 4}I", raw))
+    one, other = first, second
+    for even, odd in zip(words, words, strict=True):
+        # as https://sqlite.org/fileformat2.html#checksum_algorithm has it
+        one = (one + even + other) % 2**32
+        other = (other + odd + one) % 2**32
+    assert _sums(raw, order, (first, second)) == (one, other)

@@ -8,12 +8,15 @@ from hypothesis import strategies as st
 
 from tests.framework.wallets import Purse, WalletChain, cheap_wallet
 from unchained.node.consensus.params import REG
+from unchained.node.mining.payout import PayoutError, payout_to
 from unchained.node.wallet.contracts import multisig
 from unchained.node.wallet.errors import (
     BadPaymentError,
+    ContractError,
     NoSuchAccountError,
     NoSuchPayeeError,
     PayeeBookError,
+    PaymentRequestError,
 )
 from unchained.node.wallet.fee import Fee
 from unchained.node.wallet.payee_book import (
@@ -22,6 +25,7 @@ from unchained.node.wallet.payee_book import (
     checked_name,
     looks_like_name,
 )
+from unchained.node.wallet.payment_request import PaymentRequest
 from unchained.node.wallet.records import Payee
 from unchained.node.wallet.wallet import Wallet
 
@@ -63,14 +67,63 @@ def test_a_payee_is_paid_by_his_name() -> None:
 
 def test_an_address_that_was_cut_is_no_name_of_the_address_book() -> None:
     wallet = cheap_wallet()
-    for text in (wallet.address()[:30], wallet.address().upper()[:12], "lunc1q2w3e"):
-        with pytest.raises(BadPaymentError, match="looks like an address that was cut"):
+    mistyped = ("lunc1q2w3e", "lunc1bad", "runc1bado", "unc1i", "TUNC1O0", "runc1q…q")
+    for text in (wallet.address()[:30], wallet.address().upper()[:12], *mistyped):
+        with pytest.raises(BadPaymentError, match="looks like an address that was cut or mistyped"):
             book_of(wallet).resolve(Payee(text, 1, b""))
     with pytest.raises(BadPaymentError, match="looks like a paycode that was cut"):
         book_of(wallet).resolve(Payee(wallet.paycode()[:30], 1, b""))
     for name in ("runc1", "Lunc 1", "unc1 friend"):
         with pytest.raises(NoSuchPayeeError):
             book_of(wallet).resolve(Payee(name, 1, b""))
+    with pytest.raises(NoSuchPayeeError, match="'rumc1q2w3e', and it is no address or paycode"):
+        book_of(wallet).resolve(Payee("rumc1q2w3e", 1, b""))
+
+
+def test_a_name_that_looks_like_an_address_is_told_as_that_where_names_are_taken() -> None:
+    book = book_of(cheap_wallet())
+    for take in (book.remove, book.confirm, book.find, lambda it: book.add(it, "lunc1bad")):
+        with pytest.raises(PayeeBookError, match=r"no name: .* was cut or mistyped: .* got 8"):
+            take("lunc1bad")
+
+
+def test_a_mistyped_letter_is_told_wherever_somebody_is_paid() -> None:
+    wallet = cheap_wallet()
+    address, paycode = wallet.address(), wallet.paycode()
+
+    def other(text: str, at: int, letter: str) -> str:
+        return text[:at] + letter + text[at + 1 :]
+
+    told = {
+        other(address, 20, "q" if address[20] != "q" else "p"): "checksum is wrong",
+        other(address, 20, "b"): "character 21 of the address is 'b', which no address has",
+        other(address, 0, "l"): "its prefix 'lunc' is that of network local, expected 'runc'",
+        other(address, 1, "v"): "its prefix 'rvnc' is no network's, expected 'runc'",
+        address[:20] + address[21:]: "network reg has 64 characters, got 63",
+        address[:20] + "q" + address[20:]: "checksum is wrong",
+        other(paycode, 900, "A" if paycode[900] != "A" else "B"): "paycode's checksum is wrong",
+        paycode[1:]: "a paycode has 1634 or 1644 characters, got 1633",
+    }
+    for text, why in told.items():
+        ways = [
+            lambda it: book_of(wallet).add("bob", it),
+            lambda it: wallet.spender.pay([Payee(it, UNC, b"")], Fee(1)),
+            lambda it: wallet.spender.sweep(it, Fee(1)),
+            lambda it: PaymentRequest.from_uri(REG, f"unchained:{it}?amount=1"),
+            lambda it: multisig(REG, 1, [it]),
+            lambda it: payout_to(it, REG),
+        ]
+        # a payout is an address alone
+        for way in ways if len(text) < 100 else ways[:-1]:
+            with pytest.raises(
+                (BadPaymentError, PaymentRequestError, ContractError, PayoutError), match=why
+            ):
+                way(text)
+    several = [Payee(address, UNC, b""), Payee(address[:-1], UNC, b"")]
+    with pytest.raises(BadPaymentError, match=r"^payment 2: .* has 64 characters, got 63"):
+        wallet.spender.pay(several, Fee(1))
+    with pytest.raises(PayoutError, match=r"^payout .{31}: expected an address, got .* a paycode"):
+        payout_to(paycode, REG)
 
 
 def test_what_cannot_be_named() -> None:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from tests.framework.wallet_node import wallet_node
-from unchained.node.wallet.errors import StoreDamagedError, WalletClosedError
+from unchained.node.base.clock import SystemClock
+from unchained.node.rpc.http.event_streams import EventsGoneError
+from unchained.node.rpc.http.wallet_event_log import WalletEventLog
+from unchained.node.rpc.methods.invoice import InvoiceRoom
+from unchained.node.rpc.methods.wallet_history import HistoryRoom
+from unchained.node.rpc.methods.wallet_shapes import WalletEntry
+from unchained.node.wallet.errors import (
+    EventsForgottenError,
+    StoreDamagedError,
+    WalletClosedError,
+)
 from unchained.node.wallet.wallet import Wallet
 
 
@@ -62,9 +73,18 @@ async def test_a_wallet_that_is_followed_no_more_tells_no_old_sum(
                     await node.wallets.balance("a")
         (found,) = await node.wallets.wallets()
         assert found.failure == "a page is gone"
+        entry = WalletEntry.of(found.name, found.info, found.progress, found.failure)
+        assert entry.progress is not None
+        assert not entry.progress.caught_up
+        assert node.wallets.statistics().behind == 1
         await node.wallets.rescan("a")
         await node.settle()
         await node.wallets.balance("a")
+        (found,) = await node.wallets.wallets()
+        entry = WalletEntry.of(found.name, found.info, found.progress, found.failure)
+        assert entry.progress is not None
+        assert entry.progress.caught_up
+        assert node.wallets.statistics().behind == 0
 
 
 async def test_why_a_wallet_could_not_be_opened_is_told_to_who_uses_it(tmp_path: Path) -> None:
@@ -77,3 +97,76 @@ async def test_why_a_wallet_could_not_be_opened_is_told_to_who_uses_it(tmp_path:
     async with home.running() as node:
         with pytest.raises(WalletClosedError, match=r"could not be opened: .*move it away"):
             await node.wallets.call("a", Wallet.balance)
+
+
+async def test_what_a_crash_has_left_of_keys_goes_when_wallets_are_opened(tmp_path: Path) -> None:
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    home.mkdir()
+    elsewhere.mkdir()
+    async with wallet_node(home).running() as node:
+        await node.wallets.create("a", "pass")
+    (home / "a.wallet").rename(elsewhere / "keys")
+    (home / "a.wallet").symlink_to(elsewhere / "keys.wallet")
+    (elsewhere / "keys").rename(elsewhere / "keys.wallet")
+    (home / "loop.wallet").symlink_to(home / "loop.wallet")
+    left = [home / ".b.wallet", home / ".a.db", elsewhere / ".keys.wallet"]
+    ours = [path.with_name(f"{path.name}.0123456789abcdef") for path in left]
+    others = [home / ".a.txt.0123456789abcdef", home / ".b c.wallet.0123456789abcdef"]
+    for path in [*ours, *others]:
+        path.write_bytes(b"secret")
+    async with wallet_node(home).running() as node:
+        assert [path for path in ours if path.exists()] == []
+        assert all(path.exists() for path in others)
+        a, loop = await node.wallets.wallets()
+        assert (a.name, a.failure, loop.info) == ("a", "", None)
+
+
+async def test_a_reader_who_has_seen_more_than_a_log_that_was_cut_off_is_told_so(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        wallets = node.wallets
+        await wallets.create("a", "pass")
+        await node.mine(2, "a")
+        await node.settle()
+        kept = {path: path.read_bytes() for path in files(tmp_path)}
+        reached = wallets.last_event("a")
+        invoices = InvoiceRoom(wallets, cast(Any, NoVotes()), SystemClock())
+        for _ in range(2):
+            await invoices.make(wallet="a")
+        seen = wallets.last_event("a")
+        assert seen > reached
+        await wallets.close("a")
+        for path in files(tmp_path):
+            path.unlink()
+        for path, content in kept.items():
+            path.write_bytes(content)
+        await wallets.open("a")
+        await node.settle()
+        assert wallets.last_event("a") == reached
+        history = HistoryRoom(wallets, cast(Any, NoVotes()))
+        with pytest.raises(EventsForgottenError, match=f"its last entry is {reached}"):
+            await history.history_since(seen, "a")
+        with pytest.raises(EventsForgottenError):
+            await anext(wallets.events("a", seen))
+        with pytest.raises(EventsGoneError) as gone:
+            async with WalletEventLog(wallets).open("a", seen):
+                pass
+        assert (gone.value.oldest, gone.value.last) == (1, reached)
+        # who has seen no more than that goes on
+        assert (await history.history_since(reached, "a")).next == reached
+        async with WalletEventLog(wallets).open("a", reached) as entries:
+            await invoices.make(wallet="a")
+            assert [entry.sequence for entry in await anext(entries)] == [reached + 1]
+
+
+def files(home: Path) -> list[Path]:
+    """Return what keeps what a wallet knows, as SQLite reads it after a crash."""
+    return [path for path in home.glob("a.db*") if path.suffix != ".db-shm"]
+
+
+class NoVotes:
+    """Knows of no confirmations."""
+
+    async def confirmations(self, *_: object) -> dict[int, int]:
+        return {}
