@@ -52,6 +52,22 @@ def above_zero(word: str) -> float:
     return number
 
 
+def number(least: float | None = None) -> Callable[[str], float]:
+    """Return an argparse `type`: a finite number, and no less than this if it is given."""
+
+    def read(word: str) -> float:
+        try:
+            value = float(word)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or (least is not None and value < least):
+            wanted = "a number" if least is None else f"a number, {least:g} or more"
+            raise argparse.ArgumentTypeError(f"{word!r}, expected {wanted}")
+        return value
+
+    return read
+
+
 def file_to_write(word: str) -> Path:
     """Read the path of a file to be written at the end of a long run, as argparse's `type`: its
     folder is there, and it can be written."""

@@ -63,7 +63,7 @@ def run_all(
     raised or gave results of another shape."""
     results: list[Result] = []
     failed: list[str] = []
-    for name, run in benches:
+    for done, (name, run) in enumerate(benches):
         try:
             found = run()
             for result in found:
@@ -73,6 +73,9 @@ def run_all(
         except Exception:  # noqa: BLE001
             failed.append(name)
             errors.write(f"{name} failed:\n{traceback.format_exc()}")
+        except KeyboardInterrupt as error:
+            error.add_note(f"in {name}; {done} of {len(benches)} were through")
+            raise
     return results, failed
 
 

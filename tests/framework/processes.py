@@ -21,6 +21,8 @@ from typing import IO, Protocol
 
 import pytest
 
+from tests.framework.interrupts import signals_held
+
 Event = dict[str, object]
 
 PATIENCE_S = 180.0
@@ -175,8 +177,11 @@ class NodeProcess:
 
     def end(self) -> None:
         """Leave nothing of it behind, whatever state it is in."""
-        with contextlib.suppress(ProcessLookupError):
+        try:
             os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            # It has ended; or it was just forked, and leads no group yet.
+            self.send(signal.SIGKILL)
         self.wait()
 
     def tail(self) -> str:
@@ -248,8 +253,10 @@ class NodeHome:
                 node_program(), "start", "--json", "--data-dir", str(self.data_dir(name)),
                 *arguments,
             ]  # fmt: skip
-        process = NodeProcess(command, env=clean_environment(self.path) | dict(env or {}), run=run)
-        self.processes.append(process)
+        environment = clean_environment(self.path) | dict(env or {})
+        with signals_held():
+            process = NodeProcess(command, env=environment, run=run)
+            self.processes.append(process)
         return process
 
     def run(
@@ -291,5 +298,8 @@ def node_home(request: pytest.FixtureRequest | None = None) -> Iterator[NodeHome
     try:
         yield home
         keep = request is not None and request.session.testsfailed > failures
+    except (KeyboardInterrupt, SystemExit):
+        keep = False  # somebody has ended it, nothing has failed
+        raise
     finally:
         home.close(keep=keep)

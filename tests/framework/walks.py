@@ -14,7 +14,6 @@ payment enters as the body of a request: HTTP around it is left out as well.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -33,6 +32,7 @@ import trio.testing
 
 from tests.framework.arguments import ScriptParser, file_to_write
 from tests.framework.async_tests import run_virtual
+from tests.framework.checkout import UNKNOWN, git
 from tests.framework.simulation.link_model import LinkModel
 
 # All that is imported of the project: what a move of modules has to touch here.
@@ -471,15 +471,8 @@ def as_json(walks: Sequence[Walk], commit: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit that is walked through."""
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=ROOT,
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    return found.stdout.strip()
+    """Return the commit that is walked through; "unknown" where git does not know."""
+    return git(ROOT, "rev-parse", "--short", "HEAD") or UNKNOWN
 
 
 def main() -> int:

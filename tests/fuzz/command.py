@@ -7,6 +7,7 @@ that can be had, otherwise by a loop in plain Python, many times slower, and the
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
@@ -134,9 +135,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         parser.refuse_unused(options, ["names", "hours", "list", "plain"], "beside --coverage")
         # What is measured must not have been imported before, as it is here.
-        replay = [sys.executable, "-m", "tests.fuzz.replay"]
+        replay = [sys.executable, "-m", "tests.framework.script", "fuzz", "tests.fuzz.replay"]
         publish = ["--publish"] if options.publish else []
-        return subprocess.run([*replay, *publish], check=False).returncode
+        os.execv(sys.executable, [*replay, *publish])
     unknown = [name for name in options.names if name not in targets]
     if unknown:
         parser.error(f"no target {unknown[0]!r}; there are: {', '.join(targets)}")

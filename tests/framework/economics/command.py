@@ -5,24 +5,39 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
+from tests.framework.arguments import ScriptParser, above_zero, at_least
+from tests.framework.economics.experiments import EPOCHS, EXPERIMENTS, SIZES, TAKES
 from tests.framework.economics.figures import Outcome, depth_figures, shown
-from tests.framework.economics.options import Parser, add_parameters, given
+from tests.framework.economics.options import add_parameters, given
 from tests.framework.economics.plan import PLAN, SMALL, Row
 from tests.framework.economics.progress import shown_on_stderr
-from tests.framework.economics.records import commit_of, key_of, load, save, write_document
+from tests.framework.economics.records import ROOT, commit_of, key_of, load, save, write_document
 from tests.framework.economics.search import POPULATION, SPACES, Thresholds, search
 from tests.framework.economics.shared import Parameters
+from unchained.node.base.number_words import number_of
+
+
+def heading(outcome: Outcome) -> str:
+    """Return what was run: how much of it all in all, from which seeds, with which parameters."""
+    told = dict(outcome.parameters)
+    what = "epoch" if outcome.name in EPOCHS else "attempt"
+    size = number_of(int(told.pop("size", 0)) * outcome.runs, what)
+    seeds = f"seed {outcome.seed}"
+    if outcome.runs > 1:
+        seeds = f"seeds {outcome.seed} to {outcome.seed + outcome.runs - 1}"
+        size += f" in {outcome.runs:,} runs"
+    return ", ".join(
+        (f"{outcome.name}, {seeds}: {size}", *(f"{name} {value}" for name, value in told.items()))
+    )
 
 
 def tell(outcome: Outcome) -> str:
     """Return what an outcome says, a figure on each line."""
-    words = [f"{name} {value}" for name, value in outcome.parameters.items()]
-    lines = [f"{outcome.name}: {', '.join(words)}"]
+    lines = [heading(outcome)]
     depths = depth_figures(outcome)
     for figure in (*outcome.figures, *depths):
         model = f"   model {figure.model_text()}" if figure.model is not None else ""
@@ -37,17 +52,39 @@ def tell(outcome: Outcome) -> str:
 def run(row: Row) -> Outcome:
     """Run a row, and tell on stderr how far it is."""
     with shown_on_stderr(f"{row.name}, seed {row.seed}"):
-        return EXPERIMENTS[row.name](row.parameters, row.seed)
-
-
-def run_for(row: Row, hours: float) -> Outcome:
-    """Run a row again and again, with one seed after another, and add up what they give."""
-    ends_at = time.monotonic() + 3600 * hours
-    outcome = run(row)
-    while time.monotonic() < ends_at:
-        row = row._replace(seed=row.seed + 1)
-        outcome.merge(run(row))
+        outcome = EXPERIMENTS[row.name](row.parameters, row.seed)
+    outcome.seed = row.seed
     return outcome
+
+
+def run_for(row: Row, hours: float) -> Iterator[Outcome]:
+    """Run a row again and again, with one seed after another; yield what each run gives."""
+    ends_at = time.monotonic() + 3600 * hours
+    while True:
+        yield run(row)
+        if time.monotonic() >= ends_at:
+            return
+        row = row._replace(seed=row.seed + 1)
+
+
+def added_up(outcomes: Iterable[Outcome], show: Callable[[Outcome], None]) -> None:
+    """Show the sum of runs, also where Ctrl-C ends them: of those that were through."""
+    total: Outcome | None = None
+    try:
+        for outcome in outcomes:
+            if total is None:
+                total = outcome
+            else:
+                total.merge(outcome)
+    except KeyboardInterrupt as error:
+        if total is None:
+            error.add_note("no run was through")
+        else:
+            show(total)
+            error.add_note(f"told is what {number_of(total.runs, 'run')} gave")
+        raise
+    if total is not None:
+        show(total)
 
 
 def look_for_thresholds(name: str, parameters: Parameters, generations: int, seed: int) -> None:
@@ -67,43 +104,59 @@ def look_for_thresholds(name: str, parameters: Parameters, generations: int, see
     print(f"{(time.process_time() - began) / 3600:.4f} CPU hours")
 
 
-def record(names: Sequence[str], afresh: bool) -> None:
-    """Run the plan's rows that are not recorded yet, or all of them, and write the document."""
-    wanted = {key_of(row): row for row in (*PLAN, *SMALL)}
+def record(names: Sequence[str], *, afresh: bool) -> None:
+    """Run the plan's rows that are not recorded yet, or all of them, and say what was done."""
+    plan = {key_of(row): row for row in (*PLAN, *SMALL)}
+    wanted = {key: row for key, row in plan.items() if not names or row.name in names}
+    recorded = load()
+    lacking = [key for key in wanted if afresh or key not in recorded]
     commit = commit_of()
-    for key, row in wanted.items():
-        if (not names or row.name in names) and (afresh or key not in load()):
-            outcome = run(row)
-            outcome.commit = commit
-            print(tell(outcome), flush=True)
-            # Others may have recorded something meanwhile.
-            kept = {key: outcome for key, outcome in load().items() if key in wanted}
-            save(kept | {key: outcome})
+    for done, key in enumerate(lacking):
+        try:
+            outcome = run(wanted[key])
+        except KeyboardInterrupt as error:
+            error.add_note(f"{done} of {number_of(len(lacking), 'run')} recorded")
+            raise
+        outcome.commit = commit
+        print(tell(outcome), flush=True)
+        # Others may have recorded something meanwhile.
+        kept = {key: outcome for key, outcome in load().items() if key in plan}
+        save(kept | {key: outcome})
+    if lacking:
+        print(f"{number_of(len(lacking), 'run')} recorded, of commit {commit}")
+    else:
+        runs = number_of(len(wanted), "run")
+        print(f"nothing to record: of {runs} none is lacking; --afresh runs them again")
+
+
+def document() -> None:
+    """Write tables and plots, and say which files that has changed."""
+    changed = [str(path.relative_to(ROOT)) for path in write_document(PLAN)]
+    print(f"written: {', '.join(changed)}" if changed else "tables and plots are as recorded")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
-    parser = Parser(
+    parser = ScriptParser(
         prog="scripts/attack",
         description="Play a policy against the consensus of the node; "
         "see docs/consensus-simulation.md.",
-        usage="%(prog)s [options] [name ...]",
+        usage="%(prog)s [options] [NAME ...]",
     )
     parser.add_argument(
         "name",
         nargs="*",
+        metavar="NAME",
         help=f"of {', '.join(EXPERIMENTS)}; with --record: those alone",
     )
-    parser.add_argument(
-        "--seed", type=int, default=1, help="from which all chance comes (else %(default)s)"
-    )
-    parser.add_argument("--hours", type=float, help="go on for so long, seed after seed")
+    parser.add_argument("--seed", type=int, help="from which all chance comes (else 1)")
+    parser.add_argument("--hours", type=above_zero, help="go on for so long, seed after seed")
     parser.add_argument("--record", action="store_true", help="run what the document still lacks")
     parser.add_argument("--afresh", action="store_true", help="with --record: also what it has")
     parser.add_argument("--document", action="store_true", help="write its tables and plots alone")
     parser.add_argument(
         "--search",
-        type=int,
+        type=at_least(1),
         metavar="GENERATIONS",
         help=f"{', '.join(SPACES)}: look for the thresholds that pay most; all of "
         f"{POPULATION} runs",
@@ -114,25 +167,45 @@ def main(words: Sequence[str] | None = None) -> int:
     unknown = [name for name in arguments.name if name not in EXPERIMENTS]
     if unknown:
         parser.error(f"no experiment {unknown[0]}: expected one of {', '.join(EXPERIMENTS)}")
-    if arguments.hours is not None and arguments.hours <= 0:
-        parser.error("--hours takes a number above 0")
+    _refuse_idle(parser, arguments)
     if arguments.record or arguments.document:
         if arguments.record:
-            record(arguments.name, arguments.afresh)
-        write_document(PLAN)
+            record(arguments.name, afresh=arguments.afresh)
+        document()
         return 0
     if not arguments.name:
-        parser.error("which experiment? or --record")
+        parser.error("no experiment named, expected NAME, --record or --document")
+
+    def show(outcome: Outcome) -> None:
+        print(
+            msgspec.json.encode(outcome).decode() if arguments.json else tell(outcome), flush=True
+        )
+
     for row in [_row(parser, arguments, name) for name in arguments.name]:
         if arguments.search is not None:
             look_for_thresholds(row.name, row.parameters, arguments.search, row.seed)
-            continue
-        outcome = run(row) if arguments.hours is None else run_for(row, arguments.hours)
-        print(msgspec.json.encode(outcome).decode() if arguments.json else tell(outcome))
+        elif arguments.hours is not None:
+            added_up(run_for(row, arguments.hours), show)
+        else:
+            show(run(row))
     return 0
 
 
-def _row(parser: Parser, arguments: argparse.Namespace, name: str) -> Row:
+def _refuse_idle(parser: ScriptParser, arguments: argparse.Namespace) -> None:
+    """End with one line where an argument was given that nothing acts upon."""
+    every = set(vars(arguments))
+    if arguments.document:
+        parser.refuse_unused(arguments, every - {"document"}, "beside --document")
+    elif arguments.record:
+        acts = {"record", "afresh", "name"}
+        parser.refuse_unused(arguments, every - acts, "beside --record: the plan says it all")
+    else:
+        parser.refuse_unused(arguments, {"afresh"}, "without --record")
+    if arguments.search is not None:
+        parser.refuse_unused(arguments, {"hours", "json"}, "beside --search")
+
+
+def _row(parser: ScriptParser, arguments: argparse.Namespace, name: str) -> Row:
     """Return what is to be run of an experiment, or say what is wrong and exit."""
     asked = given(arguments)
     idle = [field for field in asked if field not in TAKES[name]]
@@ -145,11 +218,17 @@ def _row(parser: Parser, arguments: argparse.Namespace, name: str) -> Row:
     if wrong:
         parser.error(wrong)
     if arguments.search is not None:
-        if name not in SPACES or arguments.search < 1:
-            parser.error(f"--search takes 1 generation or more, of {' or '.join(SPACES)}")
+        if name not in SPACES:
+            parser.error(f"--search of {name}, expected one of {', '.join(SPACES)}")
+        drawn = [*SPACES[name].numbers, *SPACES[name].choices]
+        idle = [field for field in asked if field in drawn]
+        if idle:
+            parser.error(
+                f"--{idle[0].replace('_', '-')} does nothing beside --search, which draws it"
+            )
         if name == "snipe" and not parameters.pool:
             parser.error("--search of snipe takes --pool: subsidies in the pool of fees")
-    return Row(name, parameters, arguments.seed)
+    return Row(name, parameters, 1 if arguments.seed is None else arguments.seed)
 
 
 if __name__ == "__main__":

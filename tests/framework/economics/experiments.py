@@ -57,7 +57,8 @@ def honest(parameters: Parameters, seed: int) -> Outcome:
     model = {0.001: (0.0008, 0.0016), 0.01: (0.0084, 0.016), 0.05: (0.042, 0.077)}
     of_forks, of_late = (
         (None, None)
-        if parameters.neighbours or parameters.verification
+        # Who is alone has nobody to fork from.
+        if parameters.neighbours or parameters.verification or count == 1
         else model.get(parameters.delay, (None, None))
     )
     pace = Sums()
@@ -417,3 +418,6 @@ SIZES: Final[dict[str, int]] = {
     "snipe": 500,
 }
 """Epochs or attempts where nobody says how many."""
+
+EPOCHS: Final = frozenset({"honest", "withholding", "dead"})
+"""Those whose size is in epochs; that of the others is in attempts."""

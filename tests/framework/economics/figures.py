@@ -136,9 +136,13 @@ class Outcome(msgspec.Struct):
     """Differs from run to run, the rest does not."""
     commit: str = ""
     """Of a recorded one: the commit by which it was run, and whether with changes."""
+    seed: int = 1
+    runs: int = 1
+    """Of `size` each, the first from `seed` and each other from the next one: added up."""
 
     def merge(self, other: Outcome) -> None:
         """Add another run of the same."""
+        self.runs += other.runs
         for mine, theirs in zip(self.figures, other.figures, strict=True):
             mine.sums.merge(theirs.sums)
         for key, count in other.counts.items():

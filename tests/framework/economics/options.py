@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from typing import Any, Final, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
+from tests.framework.arguments import at_least, number
 from tests.framework.economics.experiments import EXPERIMENTS, SIZES, TAKES
 from tests.framework.economics.scores import CHOICES
 from tests.framework.economics.shared import Parameters
@@ -49,11 +50,15 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
 """By parameter: what its value is, nothing for a switch, and what it is for."""
 
 
-class Parser(argparse.ArgumentParser):
-    """A parser that says in one line what is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {message}; see --help\n")
+LEAST: Final[dict[str, int]] = {
+    "size": 1,
+    "miners": 1,
+    "attackers": 1,
+    "height": 1,
+    **dict.fromkeys(("neighbours", "spam", "ripe"), 0),
+    **dict.fromkeys(("share", "delay", "verification", "pool", "length", "watched"), 0),
+}
+"""The parameters that cannot be just any number, and the least that they can be."""
 
 
 def add_parameters(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +74,16 @@ def add_parameters(parser: argparse.ArgumentParser) -> None:
         if field.type is bool:
             group.add_argument(flag, action="store_true", default=None, help=told)
         else:
-            group.add_argument(flag, type=field.type, metavar=value, help=told)
+            group.add_argument(flag, type=_reader(field), metavar=value, help=told)
+
+
+def _reader(field: Any) -> Callable[[str], Any]:
+    """Return what reads the value of a parameter, as argparse's `type`."""
+    if field.type is int:
+        return at_least(LEAST[field.name])
+    if field.type is float:
+        return number(LEAST.get(field.name))
+    return str
 
 
 def _notes(field: Any) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from tests.framework.checkout import UNKNOWN, git
 from tests.framework.economics.figures import Figure, Outcome, depth_figures
 from tests.framework.economics.plan import Row
 from tests.framework.economics.plots import Bar, Group, svg
@@ -50,6 +50,8 @@ def rounded(outcome: Outcome) -> Any:
     """Return an outcome as it is kept: sums to 12 digits, in which no processor differs."""
     found = msgspec.to_builtins(outcome)
     found["cpu_s"] = round(outcome.cpu_s, 1)
+    # What is recorded is one run each.
+    del found["seed"], found["runs"]
     if not outcome.commit:
         del found["commit"]
     for figure in found["figures"]:
@@ -67,15 +69,13 @@ def comparable(outcome: Outcome) -> Any:
 
 
 def commit_of(root: Path = ROOT) -> str:
-    """Return the commit that is checked out, and whether the code differs from it."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(root), *words], check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    changes = git("status", "--porcelain", "--", "node", "storage", "tests/framework")
-    return git("rev-parse", "HEAD") + (" with changes" if changes else "")
+    """Return the commit that is checked out, and whether the code differs from it; "unknown" where
+    git does not know."""
+    commit = git(root, "rev-parse", "HEAD")
+    changes = git(root, "status", "--porcelain", "--", "node", "storage", "tests/framework")
+    if commit is None or changes is None:
+        return UNKNOWN
+    return commit + (" with changes" if changes else "")
 
 
 # The document
@@ -147,10 +147,17 @@ def _bar(figure: Figure) -> Bar:
     return Bar(figure.sums.mean, *figure.interval(), figure.model, figure.text())
 
 
-def write_document(plan: Sequence[Row]) -> None:
-    """Bring tables and plots up to what is recorded."""
+def write_document(plan: Sequence[Row]) -> list[Path]:
+    """Bring tables and plots up to what is recorded; return the files that this has changed. Raises
+    ValueError."""
     outcomes = load()
     text = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(with_tables(text, tables(outcomes, plan)), encoding="utf-8")
+    wanted = {DOCUMENT: with_tables(text, tables(outcomes, plan))}
     for name, picture in plots(outcomes, plan).items():
-        Path(str(PLOT).format(name)).write_text(picture, encoding="utf-8")
+        wanted[Path(str(PLOT).format(name))] = picture
+    changed = []
+    for path, new in wanted.items():
+        if not path.exists() or path.read_text(encoding="utf-8") != new:
+            path.write_text(new, encoding="utf-8")
+            changed.append(path)
+    return changed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from random import Random
 from statistics import fmean, pstdev
 from typing import Final, NamedTuple
@@ -74,13 +74,12 @@ class Found(NamedTuple):
 
 def search(
     space: Space, pays: Callable[[Thresholds, int], float], generations: int, seed: int
-) -> list[Found]:
-    """Return the best of each generation. `pays` is told thresholds and a seed, the same for a
+) -> Iterator[Found]:
+    """Yield the best of each generation. `pays` is told thresholds and a seed, the same for a
     whole generation: what differs is the thresholds alone."""
     rng = Random(seed)
     numbers = {name: (one.mean, one.spread) for name, one in space.numbers.items()}
     chances = {name: dict.fromkeys(values, 1.0) for name, values in space.choices.items()}
-    best = []
     for generation in range(generations):
         tried = []
         for _ in range(POPULATION):
@@ -103,5 +102,4 @@ def search(
             for one in weights:
                 share = sum(of[name] == one for of in elite) / ELITE
                 weights[one] = max(LEAST_CHANCE, (1 - FORGETS) * weights[one] + FORGETS * share)
-        best.append(tried[0])
-    return best
+        yield tried[0]

@@ -16,6 +16,9 @@ from tests.framework.economics.withholding import Thresholds
 from tests.framework.economics.world import Undone, World, steady
 from unchained.node.consensus.params import MAIN
 
+LISTS: Final = ("own", "first", "fresh", "all")
+"""What an attacker's anchors may list."""
+
 
 class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     """What an experiment is told. `delay` in T; `size`: epochs, or attempts."""
@@ -82,32 +85,46 @@ class Parameters(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a balancer: whether it tells half of the honest nodes alone, who pass it on."""
 
     def fault(self) -> str:
-        """Return what is wrong with them, nothing if they will do."""
-        if not 0 <= self.share < 1:
-            return "--share takes a part of the hash power, 0 to 1"
-        if self.attackers < 1 or self.share * self.attackers >= 1:
-            return "--attackers takes 1 or more, who together have less than all the power"
-        if self.delay < 0 or self.size < 1 or self.miners < 1:
-            return "--delay takes 0 or more, --size 1 or more, --miners 1 or more"
-        if self.verification < 0 or self.spam < 0:
-            return "--verification takes T, 0 or more, --spam 0 forged coins or more"
-        if self.spam and not self.verification:
-            return "--spam takes --verification: what nobody verifies is no spam"
-        if self.spam and self.late_bodies:
-            return "--spam and --late-bodies are two policies"
-        if self.lists not in ("own", "first", "fresh", "all"):
-            return "--lists takes own, first, fresh or all"
-        if self.score not in CHOICES:
-            return f"--score takes one of {', '.join(CHOICES)}"
-        if self.ripe < 0:
-            return "--ripe takes 0 coins or more"
-        if self.score != "shipping" and (self.returns or self.bait):
-            return "--returns and --bait go by the score that ships"
-        if self.leans and not 0 < self.share < 0.5:
-            return "--leans takes --share: a part of the hash power, less than half"
-        if self.height < 1 or self.pool < 0:
-            return "--height takes 1 or more, --pool 0 subsidies or more"
-        return ""
+        """Return what is wrong with them, nothing if they will do: one rule, the first that is
+        broken. That each number is no less than it can be is for whoever reads it."""
+        rules = (
+            (self.share < 1, f"--share {self.share:g}, expected a part of the hash power, below 1"),
+            (
+                self.share * self.attackers < 1,
+                f"--attackers {self.attackers} of --share {self.share:g} each have "
+                f"{self.share * self.attackers:g} of the hash power, expected less than all",
+            ),
+            (
+                not self.spam or self.verification > 0,
+                "--spam takes --verification: what nobody verifies is no spam",
+            ),
+            (
+                not (self.spam and self.late_bodies),
+                "--spam and --late-bodies are two policies, expected one of them",
+            ),
+            (
+                self.lists in LISTS,
+                f"--lists {self.lists}, expected one of {', '.join(LISTS)}",
+            ),
+            (
+                self.score in CHOICES,
+                f"--score {self.score}, expected one of {', '.join(CHOICES)}",
+            ),
+            (
+                self.score == "shipping" or not self.returns,
+                "--returns goes by the score that ships, expected no --score",
+            ),
+            (
+                self.score == "shipping" or not self.bait,
+                "--bait goes by the score that ships, expected no --score",
+            ),
+            (
+                not self.leans or 0 < self.share < 0.5,
+                f"--leans with --share {self.share:g}, expected a part of the hash power above 0 "
+                "and below 0.5",
+            ),
+        )
+        return next((words for holds, words in rules if not holds), "")
 
     def thresholds(self) -> Thresholds:
         names = Thresholds.__struct_fields__

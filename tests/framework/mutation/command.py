@@ -249,8 +249,4 @@ if __name__ == "__main__":
     # Also where a shell has started this in the background; either tidies up.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
-    try:
-        code = main()
-    except KeyboardInterrupt:
-        code = 130
-    sys.exit(code)
+    sys.exit(main())

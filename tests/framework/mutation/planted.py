@@ -30,7 +30,7 @@ UNCOLLECTED: Final = "exit code"
 """How `_run` names what has failed without any test that has."""
 _FAILED: Final = re.compile(r"^(?:FAILED (\S+)|ERROR (\S+::\S+))", re.MULTILINE)
 _CUT_DOWN: Final = re.compile(
-    r"^ *scenario (\S+), seed (\d+), cut down to (\d+) faults:", re.MULTILINE
+    r"^ *scenario (\S+), seed (\d+), cut down to (\d+) faults?\b", re.MULTILINE
 )
 
 

@@ -9,10 +9,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from tests.framework.arguments import ScriptParser, above_zero, at_least, file_to_write
 from tests.framework.async_tests import quiet_seeds
+from tests.framework.progress_line import PROGRESS, ProgressLine
 from tests.framework.simulation.outcome import Outcome
 from tests.framework.simulation.recording import RecordingError, load, record, save
 from tests.framework.simulation.scenario import SCENARIOS, Scenario
@@ -20,6 +21,7 @@ from tests.framework.simulation.schedule import Fault, Schedule, draw_schedule
 from tests.framework.simulation.shrink import shrink
 from tests.framework.simulation.sightings import Sightings
 from tests.framework.simulation.simulation import simulate_schedule
+from unchained.node.base.number_words import number_of
 from unchained.node.base.randomness import SYSTEM
 
 NIGHTLY: Final = (
@@ -39,55 +41,106 @@ KIND_WORDS: Final = 5
 SEEDS: Final = 2**31
 REPLAY_HAS: Final = ("scenario", "seed", "count", "hours", "tries", "hash", "states")
 """Arguments that do nothing where a recording is run again."""
-LINE_S: Final = 10.0
-"""Seconds between two lines that say how far a simulation is, where there is no terminal."""
+ANOTHER_RUN: Final = 3
+"""The exit code of a replay that is another run than the recorded one."""
+EXIT_CODES: Final = (
+    "exit codes: 0 all held; 1 something did not; 2 a file cannot be read or written, or an option "
+    f"says nothing; {ANOTHER_RUN} a replay held, but was another run than the recorded one; 130 "
+    "Ctrl-C"
+)
 
 
 class Shown:
-    """Shows how far simulations are: on a terminal as it goes on, elsewhere by a line now and then,
-    counted over all of them, since one that a failure is cut down by may be short."""
+    """Shows how far a simulation is."""
 
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._title = ""
-        self._line_at = now() + LINE_S
-
-    def begin(self, title: str) -> None:
-        """Go over to another simulation."""
+    def __init__(self, title: str, line: ProgressLine) -> None:
         self._title = title
+        self._line = line
 
     def show(self, at_s: float, of_s: float, height: int) -> None:
-        text = f"{self._title}: {at_s:.0f} of about {of_s:.0f} virtual s, height {height}"
-        if sys.stderr.isatty():
-            print(f"\r{text:<76}", end="\r", file=sys.stderr, flush=True)
-        elif self._now() >= self._line_at:
-            print(text, file=sys.stderr, flush=True)
-            self._line_at = self._now() + LINE_S
+        self._line.show(
+            lambda: f"{self._title}: {at_s:.0f} of about {of_s:.0f} virtual s, height {height}"
+        )
 
 
-SHOWN: Final = Shown()
+class Tally:
+    """What the simulations of a command came to, all of them together."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.failed: list[str] = []
+        self._faults = 0
+        self._seconds = 0.0
+        self._cpu_s = 0.0
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one in."""
+        self.count += 1
+        if outcome.failure:
+            self.failed.append(title_of(outcome.scenario, outcome.seed))
+        self._faults += len(outcome.schedule)
+        self._seconds += outcome.seconds
+        self._cpu_s += outcome.cpu_s
+
+    def tell(self) -> str:
+        """Return a line about them."""
+        if not self.count:
+            return "no simulation was through"
+        what = (
+            f"{len(self.failed)} of {number_of(self.count, 'simulation')} failed: "
+            f"{', '.join(self.failed)}"
+            if self.failed
+            else f"{number_of(self.count, 'simulation')} held"
+        )
+        return (
+            f"{what}; {number_of(self._faults, 'fault')}, {self._seconds / 3600:.2f} virtual h "
+            f"in {self._cpu_s:.1f} CPU s"
+        )
+
+
+class Kept(NamedTuple):
+    """Where a failure was recorded, where an earlier recording of it by fewer faults is, if there
+    is one, and whether fewer faults were tried at all."""
+
+    path: Path
+    smaller: Path | None
+    was_cut: bool
+
+
+def title_of(scenario: Scenario, seed: int) -> str:
+    """Return what names a simulation, as the command line has it."""
+    return f"{scenario.name} --seed {seed}"
 
 
 def run_once(
     scenario: Scenario, seed: int, schedule: Schedule, until_s: float = math.inf
 ) -> Outcome:
     """Run one simulation, for so many virtual seconds at most, and show how far it is."""
-    with quiet_seeds():
-        SHOWN.begin(f"{scenario.name} {seed}")
-        return simulate_schedule(scenario, seed, schedule, SHOWN, until_s)
+    shown = Shown(f"{scenario.name} {seed}", PROGRESS)
+    try:
+        with quiet_seeds():
+            return simulate_schedule(scenario, seed, schedule, shown, until_s)
+    finally:
+        PROGRESS.clear()
 
 
-def cut_down(outcome: Outcome, tries: int = SHRINK_TRIES) -> Outcome:
-    """Return the outcome of as few of the same faults as still fail in the same way."""
+def cut_down(
+    outcome: Outcome,
+    tries: int = SHRINK_TRIES,
+    found: Callable[[Outcome], None] = lambda outcome: None,
+) -> Outcome:
+    """Return the outcome of as few of the same faults as still fail in the same way; each that is
+    found on the way is handed on."""
     scenario = outcome.scenario
     smallest = outcome
 
     def fails(faults: Sequence[Fault]) -> bool:
         nonlocal smallest
-        found = run_once(scenario, outcome.seed, tuple(faults), PATIENCE * outcome.seconds)
-        if kind_of(found.failure) != kind_of(outcome.failure):
+        other = run_once(scenario, outcome.seed, tuple(faults), PATIENCE * outcome.seconds)
+        if kind_of(other.failure) != kind_of(outcome.failure):
             return False
-        smallest = found
+        smallest = other
+        found(smallest)
         return True
 
     # What had not begun when it failed is hardly needed for that.
@@ -104,38 +157,70 @@ def kind_of(failure: str) -> str:
 
 def keep_failure(
     outcome: Outcome, folder: Path = KEPT, tries: int = SHRINK_TRIES
-) -> tuple[Outcome, Path]:
-    """Cut a failure down, write its recording, and return both."""
-    smallest = cut_down(outcome, tries)
-    path = folder / f"{outcome.scenario.name}-{outcome.seed}.json"
-    save(record(smallest), path)
-    return smallest, path
+) -> tuple[Outcome, Kept]:
+    """Cut a failure down, write its recording, and return both. Also where that is interrupted,
+    what was found by then is written."""
+    smallest = outcome
+
+    def found(smaller: Outcome) -> None:
+        nonlocal smallest
+        smallest = smaller
+
+    try:
+        cut_down(outcome, tries, found)
+    finally:
+        stem = f"{outcome.scenario.name}-{outcome.seed}"
+        path, smaller = folder / f"{stem}.json", None
+        if is_of_fewer_faults(path, smallest):
+            # It may have taken long to find.
+            path, smaller = folder / f"{stem}-{len(smallest.schedule)}-faults.json", path
+        save(record(smallest), path)
+    return smallest, Kept(path, smaller, tries > 0)
+
+
+def is_of_fewer_faults(path: Path, outcome: Outcome) -> bool:
+    """Return whether there is a recording of the same failure by fewer faults."""
+    try:
+        before = load(path)
+    except (FileNotFoundError, RecordingError):
+        return False
+    return (
+        len(before.schedule) < len(outcome.schedule)
+        and kind_of(before.failure) == kind_of(outcome.failure)
+        and before.scenario() == outcome.scenario
+    )
 
 
 def tell(outcome: Outcome) -> str:
     """Return a line about an outcome."""
     pace = outcome.seconds / max(outcome.cpu_s, 1e-9)
     return (
-        f"{outcome.scenario.name} --seed {outcome.seed}: {outcome.failure or 'all held'}; "
-        f"{len(outcome.schedule)} faults, height {outcome.height}, "
+        f"{title_of(outcome.scenario, outcome.seed)}: {outcome.failure or 'all held'}; "
+        f"{number_of(len(outcome.schedule), 'fault')}, height {outcome.height}, "
         f"{outcome.seconds / 3600:.2f} virtual h in {outcome.cpu_s:.1f} CPU s ({pace:.0f} times), "
         f"hash {outcome.hash[:16]}"
     )
 
 
-def tell_failure(outcome: Outcome, path: Path) -> str:
+def tell_failure(outcome: Outcome, kept: Kept) -> str:
     """Return what somebody needs who is to mend it."""
+    faults = number_of(len(outcome.schedule), "fault")
+    if not kept.was_cut:
+        how = f"{faults}, not cut down:" if outcome.schedule else "without any fault"
+    else:
+        how = f"cut down to {faults}{':' if outcome.schedule else ': it fails without any'}"
     lines = [
         f"FAILED: {outcome.failure}",
-        f"  scenario {outcome.scenario.name}, seed {outcome.seed}, "
-        f"cut down to {len(outcome.schedule)} faults:",
+        f"  scenario {outcome.scenario.name}, seed {outcome.seed}, {how}",
         *(f"    {fault.at_ms / 1000:9.3f} s  {fault.kind} {fault.parameters}"
           for fault in outcome.schedule),
-        f"  recording: {path}",
-        f"  to see it again: scripts/simulate --replay {path}",
+        f"  recording: {kept.path}",
+        f"  to see it again: scripts/simulate --replay {kept.path}",
         "  to keep it as a test: move the file to tests/regressions/",
         outcome.trace,
     ]  # fmt: skip
+    if kept.smaller is not None:
+        lines.insert(-3, f"  an earlier one, of fewer faults, is left as it is: {kept.smaller}")
     return "\n".join(lines)
 
 
@@ -160,9 +245,14 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = ScriptParser(
         prog="scripts/simulate",
         description="Simulate whole networks of nodes from a seed; see docs/simulation.md.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument(
-        "scenario", nargs="*", metavar="NAME", help=f"of {', '.join(SCENARIOS)}; else some in turn"
+        "scenario",
+        nargs="*",
+        metavar="NAME",
+        help=f"of {', '.join(SCENARIOS)}; without, {', '.join(NIGHTLY)}: all but those in which "
+        f"nothing happens, and {LONG}, which takes minutes and is run by its name or with --hours",
     )
     parser.add_argument("--seed", type=int, help="the first seed; drawn anew each time without")
     parser.add_argument("--count", type=at_least(1), default=1, help="simulations of each scenario")
@@ -190,20 +280,26 @@ def main(words: Sequence[str] | None = None) -> int:
         return _replay(arguments)
     if arguments.hours is not None:
         parser.refuse_unused(arguments, ["count"], "beside --hours")
-    seen, failed = Sightings(), 0
-    for scenario, seed in wanted(arguments):
-        outcome = run_once(scenario, seed, draw_schedule(scenario, seed))
-        seen.add(outcome.sightings)
-        print(outcome.hash if arguments.hash else tell(outcome), flush=True)
-        if arguments.record is not None:
-            save(record(outcome), arguments.record)
-        if outcome.failure:
-            failed += 1
-            print(tell_failure(*keep_failure(outcome, tries=arguments.tries)), flush=True)
+    seen, tally = Sightings(), Tally()
+    try:
+        for scenario, seed in wanted(arguments):
+            outcome = run_once(scenario, seed, draw_schedule(scenario, seed))
+            seen.add(outcome.sightings)
+            tally.add(outcome)
+            print(outcome.hash if arguments.hash else tell(outcome), flush=True)
+            if arguments.record is not None:
+                save(record(outcome), arguments.record)
+            if outcome.failure:
+                print(tell_failure(*keep_failure(outcome, tries=arguments.tries)), flush=True)
+    except KeyboardInterrupt as error:
+        error.add_note(tally.tell())
+        raise
     if arguments.states:
         for name, count in sorted(seen.counts.items()):
             print(f"{count:8} {name}")
-    return 1 if failed else 0
+    if tally.count > 1 and not arguments.hash:
+        print(tally.tell())
+    return 1 if tally.failed else 0
 
 
 def _replay(arguments: argparse.Namespace) -> int:
@@ -213,14 +309,20 @@ def _replay(arguments: argparse.Namespace) -> int:
         print(f"simulate: {error}", file=sys.stderr)
         return 2
     outcome = run_once(recording.scenario(), recording.seed, recording.schedule)
-    print(tell(outcome))
-    if outcome.hash != recording.hash:
-        print("simulate: another run than the recorded one: the code is not what it was then")
+    print(tell(outcome), flush=True)
     if arguments.record is not None:
         save(record(outcome), arguments.record)
+    is_another = outcome.hash != recording.hash
+    if is_another:
+        print(
+            f"simulate: another run than the recorded one, hash {recording.hash[:16]}, which "
+            f"{'failed' if recording.failure else 'held'}: the code is not what it was then",
+            file=sys.stderr,
+        )
     if outcome.failure:
         print(outcome.trace)
-    return 1 if outcome.failure else 0
+        return 1
+    return ANOTHER_RUN if is_another else 0
 
 
 if __name__ == "__main__":

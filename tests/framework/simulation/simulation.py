@@ -22,6 +22,7 @@ import structlog
 import trio
 
 from tests.framework.async_tests import run_virtual
+from tests.framework.interrupts import OrderlyInterrupt
 from tests.framework.simulation import invariants
 from tests.framework.simulation.event_log import EventLog
 from tests.framework.simulation.failure_words import first_line, trace_of
@@ -171,8 +172,7 @@ class Simulation:
             if anchor.transfers:
                 self.sightings.note("payment mined", anchor.transfers)
         self._dead.update(anchor_id for anchor_id, _ in step.dead)
-        votes = sum(coin.header.parent in self._dead for coin in step.coins)
-        if votes:
+        if votes := sum(coin.header.parent in self._dead for coin in step.coins):
             self.sightings.note("vote for a dead anchor", votes)
         for anchor_id, error in (*step.ruled_out, *step.dead):
             self.log.note(node.name, "invalid", id=anchor_id, rule=error.name)
@@ -446,14 +446,15 @@ def simulate_schedule(
     until_s: float = math.inf,
 ) -> Outcome:
     """Run a simulation, for so many virtual seconds at most; the same arguments give the same
-    outcome, but for `cpu_s`."""
+    outcome, but for `cpu_s`. Ctrl-C ends it in order, by KeyboardInterrupt."""
     began = time.process_time()
-    failure: BaseException | None = None
+    failure: Exception | None = None
     seconds = 0.0
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(
-        prefix="unchained-simulation-", dir=memory if os.access(memory, os.W_OK) else None
-    ) as home:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with (
+        OrderlyInterrupt() as interrupt,
+        tempfile.TemporaryDirectory(prefix="unchained-simulation-", dir=memory) as home,
+    ):
         simulation: Simulation | None = None
 
         async def main() -> None:
@@ -463,6 +464,7 @@ def simulate_schedule(
                 processors=[simulation.note_line],
                 wrapper_class=structlog.make_filtering_bound_logger(20),
             )
+            interrupt.cancels(simulation._scope)
             try:
                 await simulation.run()
             finally:

@@ -558,24 +558,3 @@ def test_a_file_that_is_none_is_refused_in_one_line(tmp_path: Path, text: str, w
     with pytest.raises(RecordingError, match=what) as caught:
         load(path)
     assert "\n" not in str(caught.value)
-
-
-def test_without_a_terminal_a_line_says_now_and_then_how_far_simulations_are(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    now_s = 0.0
-    shown = command.Shown(lambda: now_s)
-    shown.begin("storm 7")
-    for second in range(1, 16):
-        now_s = second
-        shown.show(10.0 * second, 300, second)
-    # Runs that a failure is cut down by may take less than the time between two lines.
-    shown.begin("storm 8")
-    for second in range(1, 16):
-        now_s = 15.0 + second
-        shown.show(10.0 * second, 300, second)
-    assert capsys.readouterr().err.splitlines() == [
-        "storm 7: 100 of about 300 virtual s, height 10",
-        "storm 8: 50 of about 300 virtual s, height 5",
-        "storm 8: 150 of about 300 virtual s, height 15",
-    ]
