@@ -105,18 +105,27 @@ def decode(data: bytes) -> Rpc:
             raise BadRpcError("a signed message: this network's are unsigned")
         if len(message.topicIDs) != 1:
             raise BadRpcError(f"a message of {len(message.topicIDs)} topics")
-        messages.append((str(message.topicIDs[0]), bytes(message.data)))
-    subscriptions = [(sub.subscribe, str(sub.topicid)) for sub in rpc.subscriptions]
+        messages.append((_topic(message.topicIDs[0]), bytes(message.data)))
+    subscriptions = [(sub.subscribe, _topic(sub.topicid)) for sub in rpc.subscriptions]
     return Rpc(
         subscribe=tuple(topic for begin, topic in subscriptions if begin),
         unsubscribe=tuple(topic for begin, topic in subscriptions if not begin),
         messages=tuple(messages),
-        have=tuple((str(have.topicID), tuple(map(_id, have.messageIDs))) for have in control.ihave),
+        have=tuple(
+            (_topic(have.topicID), tuple(map(_id, have.messageIDs))) for have in control.ihave
+        ),
         want=tuple(_id(mid) for want in control.iwant for mid in want.messageIDs),
         unwanted=tuple(_id(mid) for unwanted in control.idontwant for mid in unwanted.messageIDs),
-        graft=tuple(str(graft.topicID) for graft in control.graft),
-        prune=tuple((str(prune.topicID), int(prune.backoff)) for prune in control.prune),
+        graft=tuple(_topic(graft.topicID) for graft in control.graft),
+        prune=tuple((_topic(prune.topicID), int(prune.backoff)) for prune in control.prune),
     )
+
+
+def _topic(text: object) -> str:
+    # What is no UTF-8 comes as bytes.
+    if not isinstance(text, str):
+        raise BadRpcError("a topic that is no UTF-8")
+    return text
 
 
 def _id(raw: bytes) -> MessageId:

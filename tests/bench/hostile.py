@@ -137,6 +137,10 @@ SECONDS_OF = {"ids_of_no_use": 20.0, "answers_not_taken": 10.0, "crowd_takes_no_
 """Seconds of an attack whose harm is a matter of time, where they are not `SECONDS`."""
 
 
+PARTS = (*ATTACKS, *CALLS)
+"""What may be measured by itself."""
+
+
 def run(*only: str) -> list[dict[str, object]]:
     """Measure without an attacker and under an attack in turn, for each attack, or for some, in a
     network of its own: it needs root, or namespaces that users may make."""
@@ -148,7 +152,7 @@ def run(*only: str) -> list[dict[str, object]]:
 
 def measured(*only: str) -> list[dict[str, object]]:
     """Do so in the network that this program is in."""
-    names = only or (*ATTACKS, *CALLS)
+    names = only or PARTS
     with network() as net:
         siege = Siege(net, floods.PLACE, floods.PLACE_V6)
         place = f"{Address.of_ip(floods.PLACE, siege.public_port)}/p2p/{siege.victim.id}"

@@ -25,6 +25,14 @@ class ScriptParser(argparse.ArgumentParser):
                 self.error(f"{name} does nothing {beside}")
 
 
+def exit_codes(fine: str, failed: str) -> str:
+    """Return what the help of a script says of its exit codes."""
+    return (
+        f"Exit code: 0 if {fine}; 1 if {failed}; 2 for words that it cannot act upon; "
+        "130 after Ctrl-C."
+    )
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return an argparse `type`: a whole number, and no less than this."""
 

@@ -12,12 +12,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.framework.arguments import ScriptParser, file_to_write
+from tests.framework.arguments import ScriptParser, exit_codes, file_to_write
 from unchained.node.base.runner import one_thread_for_numpy
 
 Result = dict[str, object]
@@ -48,11 +49,21 @@ def is_bench(path: Path) -> bool:
     return not path.name.startswith("_") and "\ndef run(" in path.read_text(encoding="utf-8")
 
 
+def module_of(name: str) -> ModuleType:
+    """Return the module of a benchmark."""
+    stem = name if (BENCH_DIR / f"{name}.py").exists() else f"bench_{name}"
+    return importlib.import_module(f"tests.bench.{stem}")
+
+
+def parts_of(name: str) -> Sequence[str]:
+    """Return what of a benchmark may be run by itself: its module's ``PARTS``."""
+    return getattr(module_of(name), "PARTS", ())
+
+
 def load(name: str) -> Callable[[], list[Result]]:
     """Return the ``run`` of a benchmark; of one of its parts for ``NAME:PART``."""
     whole, _, part = name.partition(":")
-    stem = whole if (BENCH_DIR / f"{whole}.py").exists() else f"bench_{whole}"
-    run: Callable[..., list[Result]] = importlib.import_module(f"tests.bench.{stem}").run
+    run: Callable[..., list[Result]] = module_of(whole).run
     return partial(run, part) if part else run
 
 
@@ -105,12 +116,19 @@ def table(results: Sequence[Result]) -> Table:
 def main(arguments: Sequence[str]) -> int:
     """Run ``[NAME[:PART]…] [--json FILE]``; return the exit code: 1 if a benchmark raised."""
     known = discover(BENCH_DIR)
-    parser = ScriptParser(prog="scripts/bench", description="Run benchmarks.")
+    parser = ScriptParser(
+        prog="scripts/bench",
+        description="Run benchmarks.",
+        epilog=exit_codes(
+            "all were run, whether or not a goal is met",
+            "one raised, or gave results of another shape",
+        ),
+    )
     parser.add_argument(
         "names",
         nargs="*",
         metavar="NAME[:PART]",
-        help=f"of {', '.join(known)} (default: all); PART is one of those that its module names",
+        help=f"of {', '.join(known)} (default: all); PART is one of the PARTS of its module",
     )
     parser.add_argument(
         "--json", type=file_to_write, metavar="FILE", help="write the results to FILE"
@@ -120,6 +138,11 @@ def main(arguments: Sequence[str]) -> int:
     unknown = [name for name in names if name.partition(":")[0] not in known]
     if unknown:
         parser.error(f'no "{unknown[0]}"; there are: {", ".join(known)}')
+    for name in names:
+        whole, colon, part = name.partition(":")
+        if colon and part not in (parts := parts_of(whole)):
+            there_are = f"; there are: {', '.join(parts)}" if parts else ": it has none"
+            parser.error(f'no part "{part}" of {whole}{there_are}')
     one_thread_for_numpy()
     results, failed = run_all([(name, load(name)) for name in names or known], sys.stderr)
     if file is not None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, Final
 
+from tests.framework.progress_line import LINE_S
+from tests.fuzz.libfuzzer import Told
 from tests.fuzz.target import LARGEST, FuzzTarget
 
 Steps = frozenset[tuple[str, int, int]]
@@ -68,10 +70,14 @@ def steps_of(target: FuzzTarget, raw: bytes, watched: Sequence[str] = WATCHED) -
 
 
 def grow(
-    target: FuzzTarget, seconds: float, seed: int, watched: Sequence[str] = WATCHED
+    target: FuzzTarget,
+    seconds: float,
+    seed: int,
+    watched: Sequence[str] = WATCHED,
+    told: Told | None = None,
 ) -> list[bytes]:
     """Look for inputs that take new steps for some seconds; return those, and those of the corpus
-    that do. Raises `NotTotalError`."""
+    that do. `told` is called every ten seconds. Raises `NotTotalError`."""
     rng = random.Random(seed)
     begun = list(target.seeds())
     seen: set[tuple[str, int, int]] = set()
@@ -87,9 +93,14 @@ def grow(
 
     for raw in sorted({b"", *target.corpus()}, key=len):
         take(raw)
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    known, executed = len(kept), 0
+    began = said = time.monotonic()
+    while (now := time.monotonic()) - began < seconds:
+        if told is not None and now - said >= LINE_S:
+            said = now
+            told(now - began, executed, len(kept) - known)
         take(changed(rng.choice([*begun, *kept, b""]), _drawn(rng)))
+        executed += 1
     return kept
 
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.fuzz.target import FuzzTarget, NotTotalError
+from tests.fuzz import libfuzzer
+from tests.fuzz.libfuzzer import Told, lay_out
+from tests.fuzz.target import FuzzTarget
 
 ROOT: Final = Path(__file__).parents[2]
 SOURCES: Final = ROOT / "node" / "crypto" / "native"
@@ -87,32 +89,14 @@ def build(folder: Path, sources: Path = SOURCES, fills: Path | None = None) -> P
     return program
 
 
-def run(program: Path, folder: Path, *options: str) -> list[bytes]:
+def run(program: Path, folder: Path, *options: str, told: Told | None = None) -> list[bytes]:
     """Run the fuzzer on what lies in `folder/found`, with libFuzzer's options; return what lies
-    there afterwards. Raises `NotTotalError`."""
-    found = folder / "found"
-    ran = subprocess.run(
-        [str(program), *options, f"-artifact_prefix={folder}/", f"-max_len={LARGEST}", str(found)],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    if ran.returncode:
-        crashes = sorted(folder.glob("crash-*"))
-        raise NotTotalError(ran.stderr[-4_000:], crashes[0].read_bytes() if crashes else b"")
-    return [path.read_bytes() for path in sorted(found.iterdir())]
+    there afterwards. Raises `NotTotalError`, `FuzzerFailedError`."""
+    return libfuzzer.run([str(program)], folder, [*options, f"-max_len={LARGEST}"], told)
 
 
-def lay_out(folder: Path) -> None:
-    """Write the seeds and the corpus where `run` takes them from."""
-    found = folder / "found"
-    found.mkdir()
-    for number, raw in enumerate([*KERNEL.seeds(), *KERNEL.corpus()]):
-        (found / str(number)).write_bytes(raw)
-
-
-def fuzz_kernel(folder: Path, seconds: float) -> list[bytes]:
+def fuzz_kernel(folder: Path, seconds: int, told: Told | None = None) -> list[bytes]:
     """Build the fuzzer and let it look for some seconds; return what it found worth keeping. Raises
-    `NotTotalError`."""
-    lay_out(folder)
-    return run(build(folder), folder, f"-max_total_time={max(1, int(seconds))}")
+    `NotTotalError`, `FuzzerFailedError`."""
+    lay_out(KERNEL, folder)
+    return run(build(folder), folder, f"-max_total_time={seconds}", told=told)

@@ -6,6 +6,7 @@ import io
 import lzma
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,14 +18,16 @@ from tests.framework.simulation.seeded_randomness import SeededRandomness
 from tests.framework.vectors import VECTORS, load, unhex
 from tests.framework.wire_document import EXCHANGES, Chain, examples
 from tests.fuzz.answer_targets import answer_targets
+from tests.fuzz.bounds import JSON_DEPTH, bounds
 from tests.fuzz.file_targets import file_targets, wallet_files
 from tests.fuzz.link_targets import link_targets
 from tests.fuzz.made_files import made_files
+from tests.fuzz.peer_bounds import ASMAP, long_identify
 from tests.fuzz.programs import written
 from tests.fuzz.rpc_targets import rpc_targets
 from tests.fuzz.target import FuzzTarget
 from unchained.miner.frames import FRAME_SIZE, READY, BadFrameError, Frame
-from unchained.node.chain.export import ImportFailedError, read_head, read_packages
+from unchained.node.chain.export import MAX_RECORD, ImportFailedError, read_head, read_packages
 from unchained.node.consensus.coin_proof import (
     CoinProof,
     CoinProofError,
@@ -45,6 +48,7 @@ from unchained.node.primitives.body import Body
 from unchained.node.primitives.codec import encode
 from unchained.node.primitives.conditions import parse_condition
 from unchained.node.primitives.errors import ProtocolError
+from unchained.node.primitives.types import MAX_AMOUNT
 from unchained.node.rpc.core.dispatcher import read_json
 from unchained.node.rpc.core.errors import RpcError
 from unchained.node.transport import gossip_wire
@@ -109,8 +113,18 @@ def _exported() -> Iterator[bytes]:
     yield from (chain, head, head + frame[:3], head + b"\xff" * 4, head + frame + frame)
 
 
+class _BoundedFile(io.BytesIO):
+    """A file of which nobody asks for more at a time than a record may have: so much is allocated
+    before it is seen that less is there."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        assert size is not None
+        assert 0 <= size <= MAX_RECORD, f"{size} bytes are asked for at a time"
+        return super().read(size)
+
+
 def _read_export(raw: bytes) -> int:
-    file = io.BytesIO(raw)
+    file = _BoundedFile(raw)
     read_head(file, REG)
     return sum(1 for _ in read_packages(file, REG))
 
@@ -120,11 +134,15 @@ def _verify_coin_proof(raw: bytes) -> object:
     return verify_coin_proof(proof, network_of(proof.chain_id), default_backend())
 
 
-def _read_amounts(text: str) -> str:
-    """Return the sum of amounts that are joined by `+`, if that is one."""
-    grains = sum(grains_of(part) for part in text.split("+"))
+def _read_amounts(text: str) -> int:
+    """Return the sum in grains of amounts that are joined by `+`, if that is one."""
+    parts = [grains_of(part) for part in text.split("+")]
+    assert all(0 <= part <= MAX_AMOUNT for part in parts), "an amount that there cannot be"
+    grains = sum(parts)
     check_amount(grains, 1)
-    return shortest(grains)
+    assert 0 < grains <= MAX_AMOUNT, "a sum that there cannot be"
+    assert grains_of(shortest(grains)) == grains, "it is not read as written"
+    return grains
 
 
 def _check_transfer(raw: bytes) -> object:
@@ -170,6 +188,23 @@ def _read_certificate(raw: bytes) -> object:
     return peer_of(certificate, _WITHIN_CERTIFICATES)
 
 
+def _read_identify(raw: bytes) -> identify.Identified:
+    told = identify.decode(raw)
+    for text in (told.agent, *told.protocols):
+        assert len(text) <= identify.TEXT_BYTES_MAX, "a text is not cut"
+        assert text.isascii()
+        assert text.isprintable() or not text
+    return told
+
+
+def _read_asmap(raw: bytes) -> Asmap:
+    """Read a map, which has an answer for each address then."""
+    asmap = Asmap(raw, "map")
+    for ip in ("0.0.0.0", "203.0.113.7", "255.255.255.255", "::", "2001:db8::7"):
+        assert asmap.system_of(ip) >= 0
+    return asmap
+
+
 def _contract() -> Iterator[bytes]:
     parties = [
         account["address"] for account in load("keys")["accounts"] if account["network"] == "reg"
@@ -193,8 +228,9 @@ def _gossip() -> Iterator[bytes]:
 def all_targets() -> dict[str, FuzzTarget]:
     """Return every target by its name."""
     transfers = _field("transfers", "cases", "alone", "encoding")
+    bounded = bounds()
     return {
-        target.name: target
+        target.name: replace(target, bounds=bounded.get(target.name, ()))
         for target in (
             FuzzTarget(
                 "coin",
@@ -312,7 +348,7 @@ def all_targets() -> dict[str, FuzzTarget]:
             ),
             FuzzTarget(
                 "json",
-                lambda raw: read_json(raw, 32),
+                lambda raw: read_json(raw, JSON_DEPTH),
                 (RpcError,),
                 lambda: (
                     b'{"jsonrpc":"2.0","id":1,"method":"node.status","params":{"a":[1,null]}}',
@@ -321,9 +357,12 @@ def all_targets() -> dict[str, FuzzTarget]:
             FuzzTarget("gossip", gossip_wire.decode, (BadRpcError,), _gossip),
             FuzzTarget(
                 "identify",
-                identify.decode,
+                _read_identify,
                 (StreamFaultError,),
-                lambda: (unhex(load("wire-0.1")["replies"]["/ipfs/id/1.0.0"])[40:],),
+                lambda: (
+                    unhex(load("wire-0.1")["replies"]["/ipfs/id/1.0.0"])[40:],
+                    long_identify(),
+                ),
             ),
             FuzzTarget(
                 "certificate",
@@ -341,9 +380,9 @@ def all_targets() -> dict[str, FuzzTarget]:
             ),
             FuzzTarget(
                 "asmap",
-                lambda raw: Asmap(raw, "map"),
+                _read_asmap,
                 (BadAsmapError,),
-                lambda: (bytes(4), b"\xfb\x03\xec\x0f"),
+                lambda: (bytes(4), b"\xfb\x03\xec\x0f", ASMAP),
             ),
             FuzzTarget(
                 "miner-frame",

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.kernel import KERNEL, SOURCES, build, lay_out, run
+from tests.fuzz.kernel import KERNEL, SOURCES, build, run
+from tests.fuzz.libfuzzer import lay_out
 from tests.fuzz.target import NotTotalError
 
 
@@ -17,7 +18,7 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_variants_give_one_tag_and_stay_in_their_memory(fuzzer: Path, tmp_path: Path) -> None:
-    lay_out(tmp_path)
+    lay_out(KERNEL, tmp_path)
     kept = run(fuzzer, tmp_path, "-runs=0")
     assert set(kept) >= {*KERNEL.seeds(), *KERNEL.corpus()}
 
@@ -32,6 +33,6 @@ def test_what_is_written_beside_the_memory_is_seen(fuzzer: Path, tmp_path: Path)
     beside = "    *(volatile uint64_t *)block_at(&filling, filling.lane_length) = 1;\n"
     source.write_text(text.replace(marked, marked + beside))
     program = build(tmp_path, faulty, fills=fuzzer.parent)
-    lay_out(tmp_path)
+    lay_out(KERNEL, tmp_path)
     with pytest.raises(NotTotalError, match="heap-buffer-overflow"):
         run(program, tmp_path, "-runs=0")

@@ -128,6 +128,9 @@ def decode(data: bytes) -> Identified:
         raise StreamFaultError(f"no identify: {error}") from None
     if len(message.protocols) > PROTOCOLS_MAX:
         raise StreamFaultError(f"identify: more than {PROTOCOLS_MAX} protocols")
+    # What is no UTF-8 comes as bytes.
+    if not all(isinstance(text, str) for text in (message.agent_version, *message.protocols)):
+        raise StreamFaultError("identify: a text that is no UTF-8")
     return Identified(
         _plain(message.agent_version),
         tuple(_plain(protocol) for protocol in message.protocols),

@@ -15,7 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.framework.arguments import ScriptParser, above_zero, at_least, file_to_write
+from tests.framework.arguments import (
+    ScriptParser,
+    above_zero,
+    at_least,
+    exit_codes,
+    file_to_write,
+)
 from tests.framework.mutation import planted
 from tests.framework.mutation.catalogue import (
     ROOMS,
@@ -48,6 +54,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = ScriptParser(
         prog="scripts/mutate",
         description="Plant one small fault after the other, and see whether a test notices.",
+        epilog=exit_codes(
+            "a test notices each, or a reason says why none can",
+            "one survives that must not, fewer are noticed than were published, or a planted bug "
+            "is not found",
+        ),
     )
     which = parser.add_argument_group("which mutants (default: all)")
     which.add_argument(
@@ -224,6 +235,7 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
                 command,
                 Path(folder),
                 lambda each: print(each, flush=True),
+                lambda line: print(line, file=sys.stderr, flush=True),
             )
         except ValueError as error:
             print(error)

@@ -8,6 +8,7 @@ project.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.framework.mutation.process import environment_for, kill_group
+from tests.framework.mutation.process import environment_for
 from tests.framework.mutation.tree_copy import copy_tree
+from tests.framework.watched import run_watched
+from unchained.node.base.number_words import number_of
 
 FOLDER: Final = "tests/planted"
 LOOKED_FOR_BY: Final = "Looked for by: "
@@ -28,6 +31,9 @@ FAULTS_MAX: Final = 10
 SHRINK_TRIES: Final = 40
 UNCOLLECTED: Final = "exit code"
 """How `_run` names what has failed without any test that has."""
+NO_PATCH: Final = "(none)"
+"""How what is found in the tree as it is stands among what is found with a patch."""
+_SHARE: Final = re.compile(r"\[ *(\d+)%\]")
 _FAILED: Final = re.compile(r"^(?:FAILED (\S+)|ERROR (\S+::\S+))", re.MULTILINE)
 _CUT_DOWN: Final = re.compile(
     r"^ *scenario (\S+), seed (\d+), cut down to (\d+) faults?\b", re.MULTILINE
@@ -53,7 +59,8 @@ class Finding:
 
     def __str__(self) -> str:
         cut = f" ({self.simulation}: {self.faults} faults left)" if self.simulation else ""
-        return f"{self.patch}: {self.found_by or 'nothing'}{cut}, {self.seconds:.0f} s"
+        found = self.found_by or ("all pass" if self.patch == NO_PATCH else "nothing")
+        return f"{self.patch}: {found}{cut}, {self.seconds:.0f} s"
 
 
 def patches(root: Path) -> list[Path]:
@@ -105,23 +112,30 @@ def find_planted(
     command: Sequence[str],
     scratch: Path,
     say: Callable[[Finding], None],
+    tell: Callable[[str], None],
     limit_s: float = COMMAND_S_MAX,
 ) -> list[Finding]:
     """Run with each patch applied the tests that it names, or a `command` if there is one; first
-    with no patch: there all must succeed.
+    with no patch: there all must succeed. `say` is given what was found, `tell` what begins and,
+    every ten seconds, how far it is.
 
     Raises `ValueError` if they do not, if a patch cannot be applied, or if its tests cannot be
     collected with it.
     """
     paths = sorted({path for file in files for path in tests_for(file)} if not command else ())
-    clean = _run(copy_tree(root, scratch / "clean"), command or run_tests(paths), limit_s)
-    say(Finding("(none)", "the tree as it is", *clean))
+    looks = shlex.join(command) if command else number_of(len(paths), "test file")
+    tell(f"{NO_PATCH}: the tree as it is, which must pass: {looks}, {limit_s / 60:.0f} min at most")
+    clean = _run(
+        NO_PATCH, copy_tree(root, scratch / "clean"), command or run_tests(paths), limit_s, tell
+    )
+    say(Finding(NO_PATCH, "the tree as it is", *clean))
     if clean[0]:
         raise ValueError(f"{clean[0]} fails without any patch")
     findings = []
-    for file in files:
+    for number, file in enumerate(files, 1):
         tree = plant(root, file, scratch / file.stem)
-        found = _run(tree, command or run_tests(tests_for(file)), limit_s)
+        tell(f"{file.stem}: {bug_of(file)} (patch {number} of {len(files)})")
+        found = _run(file.stem, tree, command or run_tests(tests_for(file)), limit_s, tell)
         if not command and found[0].startswith(UNCOLLECTED):
             raise ValueError(f"{file.name}: its tests end with {found[0]}")
         findings.append(Finding(file.stem, bug_of(file), *found))
@@ -144,30 +158,31 @@ def table(findings: Sequence[Finding]) -> str:
     return "\n".join(rows)
 
 
-def _run(tree: Path, command: Sequence[str], limit_s: float) -> tuple[str, float, str, int]:
+def _run(
+    name: str, tree: Path, command: Sequence[str], limit_s: float, tell: Callable[[str], None]
+) -> tuple[str, float, str, int]:
     """Return which test failed, or how else the command did, and its time, "" if it did not; and
     the simulation that failed, with how many faults it was cut down to."""
+
+    def show(taken: float, output: str) -> None:
+        shares = _SHARE.findall(output)
+        far = f", {shares[-1]} % of the tests are through" if shares else ""
+        tell(f"{name}: {taken:.0f} s{far}")
+
     start = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment_for(tree) | {"UNCHAINED_SHRINK_TRIES": str(SHRINK_TRIES)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
     try:
-        output, _ = process.communicate(timeout=limit_s)
+        code, output = run_watched(
+            command,
+            show,
+            cwd=tree,
+            env=environment_for(tree) | {"UNCHAINED_SHRINK_TRIES": str(SHRINK_TRIES)},
+            limit_s=limit_s,
+        )
     except subprocess.TimeoutExpired:
         return f"no end within {limit_s:.0f} s", time.monotonic() - start, "", 0
-    finally:
-        kill_group(process.pid)
-        process.wait()
     taken = time.monotonic() - start
-    if process.returncode == 0:
+    if code == 0:
         return "", taken, "", 0
     failed, cut = _FAILED.search(output), _CUT_DOWN.search(output)
-    by = f"{UNCOLLECTED} {process.returncode}" if failed is None else failed[1] or failed[2]
+    by = f"{UNCOLLECTED} {code}" if failed is None else failed[1] or failed[2]
     return by, taken, *(("", 0) if cut is None else (f"{cut[1]} {cut[2]}", int(cut[3])))

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tests.framework.arguments import ScriptParser, at_least, file_to_write
+from tests.framework.arguments import ScriptParser, at_least, exit_codes, file_to_write
 from tests.framework.torture.clocks import JUMPS_S, run_clocks
 from tests.framework.torture.damage import STORE_CASES, WALLET_CASES, run_damage
 from tests.framework.torture.disks import CASES as DISK_CASES
@@ -21,6 +21,7 @@ from tests.framework.torture.limits import CASES as LIMIT_CASES
 from tests.framework.torture.limits import run_limits
 from tests.framework.torture.report import PartReport
 from tests.framework.torture.soak import run_soak
+from unchained.node.base.number_words import number_of
 from unchained.node.base.randomness import SYSTEM
 
 PARTS: Final[dict[str, tuple[int, Callable[[PartReport, int], None], str]]] = {
@@ -33,7 +34,7 @@ PARTS: Final[dict[str, tuple[int, Callable[[PartReport, int], None], str]]] = {
     "disk": (4 * len(DISK_CASES), run_disks, "disks that get full or read-only"),
     "limit": (len(LIMIT_CASES), run_limits, "few descriptors, little memory"),
     "clock": (2 * len(JUMPS_S), run_clocks, "clocks that jump, by libfaketime"),
-    "soak": (60, run_soak, "minutes of work with flat memory, threads, descriptors and tasks"),
+    "soak": (60, run_soak, "work with flat memory, threads, descriptors and tasks"),
 }
 """By name: how often it is done where nothing is said, what does it, and what that is."""
 
@@ -42,8 +43,10 @@ def parser() -> ScriptParser:
     """Return what reads the command line."""
     made = ScriptParser(
         prog="scripts/torture",
-        description="Torture real nodes on reg. Exit code 1 if anything does not hold, or a part "
-        "could not be run.",
+        description="Torture real nodes on reg.",
+        epilog=exit_codes(
+            "all holds", "anything does not hold, or a part could not be run on this machine"
+        ),
     )
     made.add_argument(
         "parts",
@@ -77,7 +80,8 @@ def run(arguments: Sequence[str]) -> int:
     for name in chosen.parts or PARTS:
         times, work, what = PARTS[name]
         count = times if chosen.times is None else chosen.times
-        print(f"{name}: {count} {what}; --seed {seed}", flush=True)
+        often = number_of(count, "minute" if name == "soak" else "time")
+        print(f"{name}: {what}; {often}, --seed {seed}", flush=True)
         report = PartReport(name, seed)
         began = time.monotonic()
         work(report, count)
@@ -93,7 +97,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def summary(report: PartReport) -> str:
     """Return what a part saw, for people."""
-    lines = [f"{report.part}: {report.seconds:g} s, {len(report.failures)} failures"]
+    lines = [f"{report.part}: {report.seconds:g} s, {number_of(len(report.failures), 'failure')}"]
     lines += [f"  {count:>7,} {what}" for what, count in sorted(report.counts.items())]
     shown = {name: fact for name, fact in report.facts.items() if name != "samples"}
     lines += [f"  {name}: {fact}" for name, fact in shown.items()]

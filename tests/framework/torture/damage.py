@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.framework.network import until
-from tests.framework.torture.report import PartReport, Shown
+from tests.framework.torture.report import PartReport, Shown, sockets_in
 from tests.framework.torture.world import (
     PATIENCE_S,
     WALLETS,
@@ -118,7 +118,7 @@ class DamagePart:
         self._balances = it.balances()
         # A node that is killed leaves a log and the wallets' own.
         it.victim.kill()
-        shutil.copytree(it.victim.data_dir, self._sound, ignore=_but_sockets)
+        shutil.copytree(it.victim.data_dir, self._sound, ignore=sockets_in)
         self._stopped(it.victim, start=True)
         self._expected = Standing(it.victim.data_dir)
 
@@ -144,14 +144,9 @@ class DamagePart:
                 else:
                     self._store_round(name, case, random.Random(seed))
             except AssertionError as error:
-                self._report.fail(name, error, self._keep(number))
+                self._report.fail(name, error, self._report.keep(self._world.victim.data_dir))
             finally:
                 self._world.victim.process.end()
-
-    def _keep(self, number: int) -> Path:
-        kept = self._world.net.home.path / f"failed-{number}"
-        shutil.copytree(self._world.victim.data_dir, kept, ignore=_but_sockets)
-        return kept
 
     # The store
 
@@ -281,10 +276,6 @@ class DamagePart:
         assert Decimal(total) == Decimal(expected), f"{wallet} has {total}, expected {expected}"
         if is_damaged:
             self._report.counts["told the right sum"] += 1
-
-
-def _but_sockets(directory: str, names: list[str]) -> list[str]:
-    return [name for name in names if (Path(directory) / name).is_socket()]
 
 
 def run_damage(report: PartReport, rounds: int, cases: list[str] | None = None) -> None:

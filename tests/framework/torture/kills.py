@@ -157,7 +157,7 @@ class Survival:
 
     def fail(self, case: str, what: object) -> None:
         """Note that something did not hold."""
-        self.report.fail(case, what, self.world.victim.data_dir)
+        self.report.fail(case, what, self.report.keep(self.world.victim.data_dir))
 
     def look(self, case: str) -> None:
         """Look at the store that is left: it is sound, and knows what was acknowledged."""

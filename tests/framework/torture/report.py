@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
 import time
 from collections import Counter
@@ -12,6 +14,10 @@ import msgspec
 
 SHOW_EVERY_S = 20.0
 """Seconds between two lines of progress where there is no terminal."""
+
+
+KEPT = Path("out", "torture")
+"""Where the files of what did not hold are left."""
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -36,7 +42,28 @@ class PartReport(msgspec.Struct):
         """Note that something did not hold."""
         line = " ".join(str(what).split())
         self.failures.append(Failure(case, line, None if kept is None else str(kept)))
-        print(f"FAILED {self.part}: {case}: {line}", file=sys.stderr, flush=True)
+        where = "" if kept is None else f" (files: {kept})"
+        print(f"FAILED {self.part}: {case}: {line}{where}", file=sys.stderr, flush=True)
+
+    def keep(self, data_dir: Path) -> Path:
+        """Copy a data directory, which ends with its node, for the failure that is noted next;
+        return the copy."""
+        kept = KEPT / f"{self.part}-{self.seed}-{len(self.failures) + 1}"
+        if kept.exists():
+            shutil.rmtree(kept)
+        shutil.copytree(data_dir, kept, ignore=sockets_in, copy_function=_copy_if_there)
+        return kept
+
+
+def sockets_in(directory: str, names: list[str]) -> list[str]:
+    """Return what of a data directory is not copied, as `shutil.copytree` asks."""
+    return [name for name in names if (Path(directory) / name).is_socket()]
+
+
+def _copy_if_there(source: str, target: str) -> None:
+    # A node that still runs takes files away.
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy2(source, target)
 
 
 class Shown:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.framework import benchmarks
 from tests.framework.mutation import command as mutation
 from tests.framework.simulation import command as simulation
 from tests.framework.torture import command as torture
@@ -126,6 +127,18 @@ def test_the_help_of_the_fuzzer_tells_of_all_that_it_does(
         "--publish",
         "kernel",
     }
+
+
+@pytest.mark.parametrize("command", [benchmarks.main, fuzz.main, mutation.main, torture.run])
+def test_the_help_tells_of_the_exit_codes(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match=r"^0$"):
+        command(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    _, _, codes = said.partition("Exit code: 0 if ")
+    assert "; 1 if " in codes
+    assert codes.endswith("; 2 for words that it cannot act upon; 130 after Ctrl-C.")
 
 
 def test_a_replay_takes_what_it_acts_upon(

@@ -79,6 +79,12 @@ def test_results_are_printed_or_written(
     ("arguments", "line"),
     [
         (["frob"], 'scripts/bench: no "frob"; there are: '),
+        (
+            ["hostile:frob"],
+            'scripts/bench: no part "frob" of hostile; there are: garbage_protobuf, ',
+        ),
+        (["pow:3"], 'scripts/bench: no part "3" of pow: it has none'),
+        (["pow:"], 'scripts/bench: no part "" of pow: it has none'),
         (["--json"], "scripts/bench: argument --json: expected one argument"),
         (["--json", "/nonexistent/x"], "scripts/bench: argument --json: /nonexistent/x: there is "),
     ],

@@ -6,6 +6,7 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -453,7 +454,13 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     look = "from unchained.node.consensus.tiny import LIMIT; print('FAILED it'); exit(LIMIT < 10)"
     by_command = ["--planted", "--command", shlex.join([sys.executable, "-c", look])]
     assert command.main(by_command, root) == 0
-    assert "| limit | The limit is off by one | it |" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert said.out.startswith("(none): all pass, ")
+    assert "| limit | The limit is off by one | it |" in said.out
+    first, second = said.err.splitlines()
+    assert first.startswith("(none): the tree as it is, which must pass: ")
+    assert first.endswith(", 30 min at most")
+    assert second == "limit: The limit is off by one (patch 1 of 1)"
     capsys.readouterr()
     assert command.main(["--planted", "limit", *by_command[1:]], root) == 0
     assert "limit: it, " in capsys.readouterr().out
@@ -461,6 +468,25 @@ def test_planted_bugs_are_looked_for(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "no patch another" in capsys.readouterr().err
     assert command.main(["--planted", "--command", "false"], root) == 1, "fails with no patch"
     assert command.main(["--planted", "--command", "true"], root) == 1, "nothing finds it"
+
+
+def test_how_far_the_tests_are_is_told_while_they_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_watched(
+        _command: Sequence[str], show: Callable[[float, str], None], **_: object
+    ) -> tuple[int, str]:
+        show(10.0, "")
+        show(20.2, "....  [ 12%]\n....  [ 24%]\n..")
+        return 0, ""
+
+    monkeypatch.setattr(planted, "run_watched", run_watched)
+    root = tiny_project(tmp_path)
+    told: list[str] = []
+    assert (
+        planted.find_planted(root, [], ["true"], tmp_path / "s", lambda _: None, told.append) == []
+    )
+    assert told[1:] == ["(none): 10 s", "(none): 20 s, 24 % of the tests are through"]
 
 
 @pytest.mark.parametrize(("faults", "code"), [(0, 0), (10, 0), (11, 1)])

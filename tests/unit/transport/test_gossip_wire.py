@@ -120,6 +120,24 @@ def test_signed_messages_are_refused(field: str) -> None:
         decode(rpc_pb2.RPC(publish=[message]).SerializeToString())
 
 
+@pytest.mark.parametrize(
+    "rpc",
+    [
+        Rpc(subscribe=("topic",)),
+        Rpc(unsubscribe=("topic",)),
+        Rpc(messages=(("topic", b"data"),)),
+        Rpc(have=(("topic", (MessageId(bytes(32)),)),)),
+        Rpc(graft=("topic",)),
+        Rpc(prune=(("topic", 60),)),
+    ],
+    ids=lambda rpc: next(name for name in rpc.__slots__ if getattr(rpc, name)),
+)
+def test_a_topic_that_is_no_utf_8_is_refused(rpc: Rpc) -> None:
+    framed = encode([rpc])
+    with pytest.raises(BadRpcError, match="a topic that is no UTF-8"):
+        decode(framed[1:].replace(b"topic", b"\xff\xfe\xfd\xfc\xfb"))
+
+
 def test_lists_are_bounded() -> None:
     with pytest.raises(BadRpcError, match="entries"):
         decode(body(Rpc(graft=("a",) * RPC_ENTRIES_MAX, subscribe=("a",))))

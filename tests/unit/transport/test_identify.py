@@ -110,6 +110,12 @@ def test_binary_addresses_are_those_of_multiaddr(text: str) -> None:
     assert found == (None if address.is_name else address)
 
 
+@pytest.mark.parametrize("field", [b"\x1a", b"\x32"], ids=["protocols", "agent_version"])
+def test_a_text_that_is_no_utf_8_is_a_fault(field: bytes) -> None:
+    with pytest.raises(StreamFaultError, match="no UTF-8"):
+        decode(field + b"\x02\xff\xfe")
+
+
 def test_an_address_of_ipv4_in_ipv6_is_one_of_ipv4() -> None:
     data = Multiaddr("/ip6/::ffff:9.9.9.9/tcp/1").to_bytes()
     assert from_multiaddress(data) == Address("ip4", "9.9.9.9", 1)
