@@ -40,10 +40,11 @@ class Paid(NamedTuple):
         return Paid(max(self.votes, other.votes), max(self.confirmations, other.confirmations))
 
 
-def paid_in(tree: AnchorTree, world: World) -> Paid:
-    """Return what a payment has in the first anchor of the branch that is chosen."""
-    votes = sum(one.votes for one in tree.path(tree.root, tree.tip))
-    return Paid(votes, confirmations_in(tree, world.network, min(1, tree.tip.height)))
+def paid_in(tree: AnchorTree, fork: AnchorNode, world: World) -> Paid:
+    """Return what a payment has in the first anchor above a fork of the branch that is chosen."""
+    votes = sum(one.votes for one in tree.path(fork, tree.tip))
+    height = min(fork.height + 1, tree.tip.height)
+    return Paid(votes, confirmations_in(tree, world.network, height))
 
 
 class Bomber(Attacker):
@@ -59,7 +60,11 @@ class Bomber(Attacker):
         self.patience = patience
         self.public = View(world, kept=96)
         self.secret: dict[CoinId, list[Find]] = {}
-        """By the branch's first anchor."""
+        """By the branch's first anchor above the fork."""
+        self.fork = self.public.tree.root
+        """Where the halves have parted, as far as they have."""
+        self.has_begun = False
+        """Whether the network is whole again."""
         self.rivals: tuple[AnchorNode, ...] = ()
         self.turns = 0
         self.last_turn = 0.0
@@ -71,19 +76,19 @@ class Bomber(Attacker):
         branches = self._branches()
         if branches:
             # What it has least votes for.
-            goal = min(branches, key=lambda one: len(self.secret.get(one[0], ())))[1]
+            first, goal = min(branches.items(), key=lambda one: len(self.secret.get(one[0], ())))
         else:
-            goal = self.public.tip
+            first, goal = None, self.public.tip
         self.view.move_to(self._own(goal))
         find = self.world.mine(self.view, self, number)
         assert find is not None, "every draw is a coin where the target never moves"
         self.view.add(find)
-        first = self._first(goal)
-        if first is None:
+        if first is not None:
+            self.secret.setdefault(first, []).append(find)
+        elif self.has_begun:
             self.public.add(find)
             self.world.tell(self.index, find)
-        else:
-            self.secret.setdefault(first, []).append(find)
+        # Else the halves have not parted yet: an anchor that both knew would join them.
         self.act()
 
     def receive(self, find: Find) -> None:
@@ -96,7 +101,7 @@ class Bomber(Attacker):
         """Throw in what turns the choice, or wait."""
         if not self.rivals:
             return
-        self._paid = self._paid.most(paid_in(self.public.tree, self.world))
+        self._paid = self._paid.most(paid_in(self.public.tree, self.fork, self.world))
         scores = {one.id: score_of(self.public.tree, one) for one in self.rivals}
         behind, ahead = sorted(self.rivals, key=lambda one: scores[one.id])
         unit = work(self.world.network.target0)
@@ -120,25 +125,42 @@ class Bomber(Attacker):
 
     def arm(self) -> None:
         """Begin: the network is whole again."""
-        tree = self.public.tree
-        best = sorted(tree.root.children, key=lambda one: -score_of(tree, one))
+        self.has_begun = True
+        best = sorted(self.fork.children, key=lambda one: -score_of(self.public.tree, one))
         self.rivals = tuple(best[:2]) if len(best) > 1 else ()
         self.act()
 
-    def _branches(self) -> list[tuple[CoinId, AnchorNode]]:
-        tips = {miner.view.tip.id: miner.view.tip for miner in self.world.miners[:-1]}
-        firsts = {self._first(tip): tip for tip in tips.values()}
-        found = [(first, tip) for first, tip in firsts.items() if first is not None]
-        return found if len(found) > 1 else []
+    def _branches(self) -> dict[CoinId, AnchorNode]:
+        """Return the tips that it votes for, by the first anchors of their branches: those of the
+        halves, and once it has begun those of the rivals; nothing where there are not two."""
+        tree = self.public.tree
+        if self.rivals:
+            return {one.id: _best_above(tree, one) for one in self.rivals}
+        tips = [self._public(miner.view.tip) for miner in self.world.miners[:-1]]
+        lowest = min(tips, key=lambda tip: tip.height)
+        while any(tree.ancestor(tip, lowest.height) is not lowest for tip in tips):
+            assert lowest.parent is not None, "the root is below all"
+            lowest = lowest.parent
+        if any(tip is lowest for tip in tips):
+            # Some have not parted from the others yet.
+            return {}
+        self.fork = lowest
+        return {first.id: tip for tip in tips if (first := tree.ancestor(tip, lowest.height + 1))}
+
+    def _public(self, node: AnchorNode) -> AnchorNode:
+        found = self.public.tree.get(node.id)
+        assert found is not None, "it hears everything at once"
+        return found
 
     def _own(self, node: AnchorNode) -> AnchorNode:
         found = self.view.tree.get(node.id)
         assert found is not None, "it hears everything at once"
         return found
 
-    @staticmethod
-    def _first(tip: AnchorNode) -> CoinId | None:
-        step = tip
-        while step.height > 1 and step.parent is not None:
-            step = step.parent
-        return step.id if step.height == 1 else None
+
+def _best_above(tree: AnchorTree, anchor: AnchorNode) -> AnchorNode:
+    """Return where the choice ends from an anchor on."""
+    step = anchor
+    while step.children:
+        step = max(step.children, key=lambda one: score_of(tree, one))
+    return step

@@ -301,7 +301,7 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
     coins = 0
     undone: list[Undone] = []
     for attempt in attempts(parameters.size):
-        world, bomber, epoch = _halves(parameters, (seed << 32) + attempt, mode)
+        world, bomber, epoch = halves_of(parameters, (seed << 32) + attempt, mode)
         length, after = parameters.length * epoch, parameters.watched * epoch
         start = last = length
         world.run(lambda world=world, end=length: world.now < end)  # type: ignore[misc]
@@ -311,7 +311,8 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
             world.at(start, bomber.arm)
         while world.now < length + after:
             world.run(_one_event(world))
-            firsts = {_first_id(miner) for miner in world.miners[: parameters.miners]}
+            height = 1 if bomber is None else bomber.fork.height + 1
+            firsts = {_id_at(miner, height) for miner in world.miners[: parameters.miners]}
             if len(firsts) > 1:
                 last = max(last, world.now)
             if bomber is not None:
@@ -343,9 +344,11 @@ def _healing(name: str, parameters: Parameters, seed: int, mode: str | None) -> 
     )
 
 
-def _halves(
+def halves_of(
     parameters: Parameters, seed: int, mode: str | None
 ) -> tuple[World, Bomber | None, float]:
+    """Return a network whose halves hear nothing of each other for `length` T, who attacks it in a
+    mode, if one is given, and the milliseconds of an epoch."""
     count, share = parameters.miners, parameters.share if mode is not None else 0.0
     shares = [(1 - share) / count] * count + ([share] if mode is not None else [])
     world = network_of(parameters, seed, shares)
@@ -363,8 +366,8 @@ def _halves(
     return world, bomber, epoch
 
 
-def _first_id(miner: Miner) -> bytes:
-    first = miner.view.tree.main_at(1)
+def _id_at(miner: Miner, height: int) -> bytes:
+    first = miner.view.tree.main_at(height)
     return b"" if first is None else first.id
 
 

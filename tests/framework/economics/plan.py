@@ -121,7 +121,7 @@ PLAN: Final[tuple[Row, ...]] = (
     Row("balance", Parameters(6_000, share=0.25, leans=True, patience=20.0, discounts=True)),
     *(Row("cut", Parameters(20, miners=16, length=length)) for length in (8.0, 16.0, 32.0)),
     *(
-        Row(name, Parameters(12, share=0.25, miners=16, length=length))
+        Row(name, Parameters(24, share=0.25, miners=16, length=length))
         for name in ("bomb", "juggle")
         for length in (8.0, 32.0)
     ),
