@@ -10,7 +10,7 @@ has as many, so that there are no more confirmations than votes by which the bes
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from unchained.node.chain.anchor_reads import main_coin, standing_of
 from unchained.node.chain.answers import AnchorPlace
@@ -30,25 +30,52 @@ def confirmations_at(view: ChainView, height: int) -> int:
 
     Below the tree, as no reorganisation reaches there: the coins that are listed above it.
     """
+    return _confirmations(view, [height])[height]
+
+
+def _confirmations(view: ChainView, heights: Collection[int]) -> dict[int, int]:
+    """Return `confirmations_at` several heights of the main chain."""
     tree = view.tree
-    if height < tree.root.height:
+    in_tree = [height for height in heights if height >= tree.root.height]
+    found = confirmations_in(tree, view.network, in_tree) if in_tree else {}
+    below = [height for height in heights if height < tree.root.height]
+    if below:
+        votes = tree.root.votes + sum(step.votes for step in tree.path(tree.root, tree.tip))
+    for height in below:
         above = view.archive.main_anchor(height + 1)
         assert above is not None, "the main chain reaches up to the tree"
         # What is bound to an anchor is listed from the next one on.
-        below = tree.root.context.child_n_total - above.header.n_total
-        return below + sum(step.votes for step in tree.path(tree.root, tree.tip)) + tree.root.votes
-    return confirmations_in(tree, view.network, height)
+        found[height] = votes + tree.root.context.child_n_total - above.header.n_total
+    return found
 
 
-def confirmations_in(tree: AnchorTree, network: Network, height: int) -> int:
-    """Return `confirmations_at` a height of the tree, by what the tree knows."""
+def confirmations_in(
+    tree: AnchorTree, network: Network, heights: Collection[int]
+) -> dict[int, int]:
+    """Return `confirmations_at` some heights of the tree, by what the tree knows."""
     tree.sum_up()
+    lowest, highest = min(heights), max(heights)
     votes = 0
-    step = tree.tip
-    while step.height > height and step.parent is not None:
+    path: list[tuple[AnchorNode, int]] = []
+    step: AnchorNode | None = tree.tip
+    while step is not None and step.height >= lowest:
         votes += step.votes
+        if step.height <= highest:
+            path.append((step, votes))
         step = step.parent
-    votes += step.votes
+    least = votes if step is None else _least_from(step, votes, network)
+    found: dict[int, int] = {}
+    for anchor, its_votes in reversed(path):
+        least = min([least, its_votes - left_out(anchor, network), *leads(anchor)])
+        found[anchor.height] = max(0, least)
+    return {height: found[height] for height in heights}
+
+
+def _least_from(anchor: AnchorNode, above: int, network: Network) -> int:
+    """Return the least count over an anchor, which has `above` votes more than its own, and those
+    below it."""
+    most = network.max_listed
+    step, votes = anchor, above + anchor.votes
     least = votes - left_out(step, network)
     while (parent := step.parent) is not None:
         if len(parent.children) > 1:
@@ -56,9 +83,9 @@ def confirmations_in(tree: AnchorTree, network: Network, height: int) -> int:
         step = parent
         votes += step.votes
         # Further down there are more votes than any anchor can leave out.
-        if votes - network.max_listed < least:
+        if votes - most < least:
             least = min(least, votes - left_out(step, network))
-    return max(0, least)
+    return least
 
 
 def left_out(anchor: AnchorNode, network: Network) -> int:
@@ -94,7 +121,7 @@ def confirmations(view: ChainView, last: CoinId, heights: Iterable[int]) -> dict
         reached = coin.height
     else:
         return {}
-    return {height: confirmations_at(view, height) for height in heights if height <= reached}
+    return _confirmations(view, [height for height in heights if height <= reached])
 
 
 def anchor_place(view: ChainView, coin: Coin, recorded_votes: int) -> AnchorPlace:

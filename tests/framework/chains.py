@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from tests.framework.forge import BACKEND, Forged
 from tests.framework.model import Known, Model, State
 from tests.framework.trees import RandomTree
-from unchained.node.chain.confirmations import confirmations_at
+from unchained.node.chain.confirmations import confirmations, confirmations_at
 from unchained.node.chain.core import ChainCore
 from unchained.node.chain.results import NeedsProof, Outcome, ProvenAnchor, ProvenCoin
 from unchained.node.chain.service import ChainService
@@ -168,6 +168,7 @@ def assert_equal_to_model(core: ChainCore, model: Model) -> None:
         # Of what was bound to the root of a tree that has grown, some is forgotten.
         slow = model.confirmations(tree.root.height)
         assert {height: confirmations_at(core.view, height) for height in slow} == slow
+        assert confirmations(core.view, core.tip.id, slow) == slow
     assert_state(core, model.state)
 
 

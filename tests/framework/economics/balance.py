@@ -149,7 +149,8 @@ class Balance:
         if first is not None:
             counted = votes
             if self.discounts:
-                counted = confirmations_in(payee.tree, self._world.network, first.height)
+                height = first.height
+                counted = confirmations_in(payee.tree, self._world.network, [height])[height]
             # Who has seen so many takes the payment for done, also when there are fewer again.
             self._votes = max(self._votes, counted)
         self._luck.is_armed = self._balancer.own is not None

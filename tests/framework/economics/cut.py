@@ -44,7 +44,7 @@ def paid_in(tree: AnchorTree, fork: AnchorNode, world: World) -> Paid:
     """Return what a payment has in the first anchor above a fork of the branch that is chosen."""
     votes = sum(one.votes for one in tree.path(fork, tree.tip))
     height = min(fork.height + 1, tree.tip.height)
-    return Paid(votes, confirmations_in(tree, world.network, height))
+    return Paid(votes, confirmations_in(tree, world.network, [height])[height])
 
 
 class Bomber(Attacker):

@@ -168,7 +168,8 @@ class Attempt:
             return False
         votes = sum(one.votes for one in tree.path(tree.root, self._payee.tip))
         if self.discounts and paying is not None:
-            votes = confirmations_in(tree, racer.world.network, paying.height)
+            height = paying.height
+            votes = confirmations_in(tree, racer.world.network, [height])[height]
         self._luck.votes = votes
         self._luck.is_armed = racer.is_armed(paying is not None)
         while self._reached < len(self._waiting) and votes >= self._waiting[self._reached]:

@@ -84,6 +84,19 @@ def test_an_anchor_above_is_no_safer_than_the_one_below_that_left_coins_out() ->
     assert (scene.at(1), scene.at(2), scene.at(3)) == (15, 15, 3)
 
 
+def test_an_anchor_is_no_safer_than_one_far_below_that_left_coins_out() -> None:
+    scene = Scene()
+    scene.vote(30)
+    scene.anchor()
+    for _ in range(3):
+        scene.anchor(scene.vote(2))
+    scene.vote(20)
+    # 20 coins, three anchors and two coins on each parent, less 30.
+    assert [scene.at(height) for height in (1, 2, 3, 4)] == [0, 0, 0, 0]
+    scene.vote(5)
+    assert [scene.at(height) for height in (1, 2, 3, 4)] == [4, 4, 4, 4]
+
+
 @pytest.mark.parametrize("left_out", [4, 7])
 def test_no_payment_that_has_confirmations_is_undone_by_a_rival_without_votes(
     left_out: int,
