@@ -349,9 +349,11 @@ class InsufficientFundsError(SpendingError):
     word = "INSUFFICIENT_FUNDS"
     untold = "the wallet's coins do not suffice for the transfer"
 
-    def __init__(self, needed: int, available: int) -> None:
+    def __init__(self, needed: int, available: int, waits: str = "") -> None:
+        """`waits`: what there is beside that cannot be spent at present, in words."""
         super().__init__(
             f"the transfer takes {shortest(needed)} UNC, {shortest(available)} UNC can be spent"
+            f"{waits and f' ({waits})'}"
         )
         self.needed = needed
         self.available = available

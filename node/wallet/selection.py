@@ -124,6 +124,12 @@ def why_nothing(has: Balance) -> str:
     """Return why none of an account's coins can be gathered, by what it has."""
     if has.confirmed - has.frozen:
         return "no coins are worth gathering at this fee rate"
+    held = what_waits(has)
+    return "there are no coins that can be spent" + (f" ({held})" if held else "")
+
+
+def what_waits(has: Balance) -> str:
+    """Return what an account has that cannot be spent at present, empty if there is nothing."""
     kinds = ("frozen", "immature", "leaving", "pending")
     held = [f"{shortest(value)} UNC {kind}" for kind in kinds if (value := getattr(has, kind))]
-    return "there are no coins that can be spent" + (f" ({', '.join(held)})" if held else "")
+    return ", ".join(held)

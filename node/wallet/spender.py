@@ -46,6 +46,7 @@ from unchained.node.wallet.selection import (
     Selection,
     SelectionCosts,
     select,
+    what_waits,
     why_nothing,
     worth_spending,
 )
@@ -257,13 +258,17 @@ class Spender:
             at_most=min(need + costs.waste + costs.per_input, 2**63 - 1),
         )
         try:
-            return select(need, largest, fitting, costs)
-        except (InsufficientFundsError, ConsolidationNeededError):
-            change = worth_spending(store.own_change(account, doomed), costs)
-            if not change:
-                raise
-        everything = sorted((*largest, *change), key=lambda coin: -coin[1])
-        return select(need, everything, everything, costs)
+            try:
+                return select(need, largest, fitting, costs)
+            except (InsufficientFundsError, ConsolidationNeededError):
+                change = worth_spending(store.own_change(account, doomed), costs)
+                if not change:
+                    raise
+            everything = sorted((*largest, *change), key=lambda coin: -coin[1])
+            return select(need, everything, everything, costs)
+        except InsufficientFundsError as error:
+            waits = what_waits(store.balance(account, mature))
+            raise InsufficientFundsError(error.needed, error.available, waits) from None
 
     def _named(self, account: int, coins: Sequence[bytes]) -> list[Candidate]:
         found = self._store.coins_by_id(list(dict.fromkeys(coins)))

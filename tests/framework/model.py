@@ -383,9 +383,10 @@ class Model:
             if int.from_bytes(coin_id, "big") > self.by_id[coin_id].header.target // self._k
         ]
 
-    def confirmations(self, lowest: int) -> dict[int, int]:
+    def confirmations(self, lowest: int, passed_over: Collection[bytes]) -> dict[int, int]:
         """Return the confirmations of each height of the main chain above one, if nothing is known
-        of what lies below that (docs/decisions/confirmations.md)."""
+        of what lies below that (docs/decisions/confirmations.md). `passed_over`: rivals that nothing
+        leads through."""
         chain = [*self.tip.chain, self.tip]
         found: dict[int, int] = {}
         least = votes = sum(len(step.votes) for step in chain[lowest:])
@@ -396,7 +397,7 @@ class Model:
             trailing = [
                 (self.score(step) - self.score(rival)) // (2 * work(rival.target))
                 for rival in parent.children
-                if rival is not step and rival.id not in self.dead
+                if rival is not step and rival.id not in passed_over
             ]
             least = min([least, votes - left_out, *trailing])
             found[step.height] = max(0, least)

@@ -6,6 +6,7 @@ that can be had, otherwise by a loop in plain Python, many times slower, and the
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import sys
@@ -167,7 +168,10 @@ def main(arguments: Sequence[str]) -> int:
         action="store_true",
         help="print the targets, and how many inputs the corpus has of each",
     )
-    parser.add_argument("--plain", action="store_true", help="without atheris")
+    parser.add_argument(
+        "--plain", action="store_true", help="without atheris, which is installed else"
+    )
+    parser.add_argument("--check", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--coverage",
         action="store_true",
@@ -199,6 +203,8 @@ def main(arguments: Sequence[str]) -> int:
         if KERNEL.name in options.names:
             parser.error(MISSING)
         del targets[KERNEL.name]
+    if options.check:
+        return 0
     chosen = [targets[name] for name in options.names or targets]
     seconds = options.hours * 3_600
     say(

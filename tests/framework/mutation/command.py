@@ -39,6 +39,7 @@ from tests.framework.mutation.samples import SAMPLES, publish_samples, rows_of
 from tests.framework.mutation.tester import Limits, Verdict
 from tests.framework.mutation.tiers import TieredRun
 from tests.framework.mutation.tree_copy import copy_tree
+from unchained.node.base.number_words import number_of
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 CACHE: Final = ".ci/mutation"
@@ -143,7 +144,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         print(f"{len(mutants)} mutants", file=sys.stderr)
         return 0
     if not mutants:
-        print("mutate: no mutants there", file=sys.stderr)
+        which = f" whose id begins with {', '.join(options.id)}" if options.id else " there"
+        print(f"mutate: no mutants{which}; --list prints all", file=sys.stderr)
         return 2 if options.id else 0
     return run_mutants(options, root, mutants)
 
@@ -165,6 +167,12 @@ def choose(options: argparse.Namespace, root: Path, files: dict[str, str]) -> li
 def run_mutants(options: argparse.Namespace, root: Path, mutants: Sequence[Mutant]) -> int:
     """Run mutants, print what survives, and return the exit code."""
     start = time.monotonic()
+    files = len({mutant.file for mutant in mutants})
+    print(
+        f"{number_of(len(mutants), 'mutant')} of {number_of(files, 'file')}, one after the other "
+        "by the tests that come nearest; all of them take a night, --changed and --file less",
+        file=sys.stderr,
+    )
     commit = commit_of(root) if options.publish else ""
     watched = sorted(files_of(root))
     reasons = read_json(root / REASONS)
@@ -220,7 +228,7 @@ def run_planted(options: argparse.Namespace, root: Path) -> int:
     files = planted.patches(root)
     unknown = sorted(set(options.planted) - {file.stem for file in files})
     if unknown:
-        print(f"no patch {', '.join(unknown)} in {planted.FOLDER}", file=sys.stderr)
+        print(f"mutate: no patch {', '.join(unknown)} in {planted.FOLDER}", file=sys.stderr)
         return 2
     files = [file for file in files if not options.planted or file.stem in options.planted]
     if not files:

@@ -214,13 +214,13 @@ def tell_failure(outcome: Outcome, kept: Kept) -> str:
         f"  scenario {outcome.scenario.name}, seed {outcome.seed}, {how}",
         *(f"    {fault.at_ms / 1000:9.3f} s  {fault.kind} {fault.parameters}"
           for fault in outcome.schedule),
+        outcome.trace,
         f"  recording: {kept.path}",
         f"  to see it again: scripts/simulate --replay {kept.path}",
         "  to keep it as a test: move the file to tests/regressions/",
-        outcome.trace,
     ]  # fmt: skip
     if kept.smaller is not None:
-        lines.insert(-3, f"  an earlier one, of fewer faults, is left as it is: {kept.smaller}")
+        lines.insert(-2, f"  an earlier one, of fewer faults, is left as it is: {kept.smaller}")
     return "\n".join(lines)
 
 
