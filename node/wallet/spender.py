@@ -250,13 +250,8 @@ class Spender:
         store, mature = self._store, self.mature_below
         least = costs.per_input if least is None else least
         largest = store.spendable(account, mature, most=MAX_INPUTS + 1, above=least)
-        fitting = store.spendable(
-            account,
-            mature,
-            most=MAX_SEARCHED,
-            above=least,
-            at_most=min(need + costs.waste + costs.per_input, 2**63 - 1),
-        )
+        exactly = min(need + costs.waste + costs.per_input, 2**63 - 1)
+        fitting = store.spendable(account, mature, most=MAX_SEARCHED, above=least, at_most=exactly)
         try:
             try:
                 return select(need, largest, fitting, costs)
@@ -264,8 +259,8 @@ class Spender:
                 change = worth_spending(store.own_change(account, doomed), costs)
                 if not change:
                     raise
-            everything = sorted((*largest, *change), key=lambda coin: -coin[1])
-            return select(need, everything, everything, costs)
+            every = sorted((*largest, *change), key=lambda coin: -coin[1])
+            return select(need, every, every, costs)
         except InsufficientFundsError as error:
             waits = what_waits(store.balance(account, mature))
             raise InsufficientFundsError(error.needed, error.available, waits) from None

@@ -385,8 +385,8 @@ class Model:
 
     def confirmations(self, lowest: int, passed_over: Collection[bytes]) -> dict[int, int]:
         """Return the confirmations of each height of the main chain above one, if nothing is known
-        of what lies below that (docs/decisions/confirmations.md). `passed_over`: rivals that nothing
-        leads through."""
+        of what lies below that (docs/decisions/confirmations.md). `passed_over`: rivals that
+        nothing leads through."""
         chain = [*self.tip.chain, self.tip]
         found: dict[int, int] = {}
         least = votes = sum(len(step.votes) for step in chain[lowest:])
