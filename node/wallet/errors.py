@@ -350,11 +350,9 @@ class InsufficientFundsError(SpendingError):
     untold = "the wallet's coins do not suffice for the transfer"
 
     def __init__(self, needed: int, available: int, waits: str = "") -> None:
-        """`waits`: what there is beside that cannot be spent at present, in words."""
-        super().__init__(
-            f"the transfer takes {shortest(needed)} UNC, {shortest(available)} UNC can be spent"
-            f"{waits and f' ({waits})'}"
-        )
+        """`waits`: what else there is that cannot be spent at present, in words."""
+        can = f"{shortest(available)} UNC can be spent{waits and f' ({waits})'}"
+        super().__init__(f"the transfer takes {shortest(needed)} UNC, {can}")
         self.needed = needed
         self.available = available
 
