@@ -6,6 +6,17 @@ last commit, and forgets what was committed after it, without a word. A crash le
 part, and nothing after it: each is synced before the next is begun, and so is the header. The sums
 of a frame go on from those of the frame before it, so that what was written after a commit is told
 from what lay there before.
+
+A power cut leaves each sector of the last commit as it was before or as it was to be, in any order,
+and before it may have held what an earlier use of the log, or a commit that was torn as well, left
+there. So the parts of a frame may be of different commits, and that a commit ends in it is believed
+where one sector holds that together with the salts and the sums, or where the frame after it goes
+on from the sums that the frame makes with that.
+
+What a power cut could have left so remains unnoticed: damage to the last commit, and damage that
+reaches into the one before it, if its last frame tells no more that a commit ends there. Where that
+frame's own header lies across two sectors, so does damage to anything in it but salts and sums, and
+to the sums of the frame before it; and where the next header does, damage to its salts or sums.
 """
 
 from __future__ import annotations
@@ -33,6 +44,8 @@ _MAGIC: Final = 0x377F0682
 _PAGES: Final = frozenset(1 << power for power in range(9, 17))
 _SUMMED: Final = 8
 """Bytes of a frame's header that go into its sums, before the page."""
+_SECTOR: Final = 512
+"""Bytes that a power cut leaves as they were or as they were to be, at the least."""
 _MASK: Final = 0xFFFFFFFF
 
 
@@ -54,32 +67,45 @@ def check_log(database: Path) -> None:
                     raise _damaged("its header is not as it was written")
             return
         is_empty = not database.stat().st_size
-        is_read, follows_commit = True, False
-        for frame, content in _frames(file, page):
+        is_read = True
+        # What the frame before makes with its own words if it says that a commit ends there, and
+        # whether that is sure.
+        end, is_end_sure = None, False
+        for at, frame, content in _frames(file, page):
             _, ends_commit, *its_salts, first, second = _FRAME.unpack(frame)
+            summed, noted = frame[:_SUMMED] + content, (first, second)
+            made = _sums(summed, order, sums)
             is_of_log = its_salts == salts
-            is_next = (
-                is_of_log
-                and (is_read or follows_commit)
-                and _sums(frame[:_SUMMED] + content, order, sums) == (first, second)
-            )
-            if is_next and not is_read:
+            is_next = is_of_log and made == noted
+            is_sure = is_of_log and _is_in_one_sector(at)
+            if not is_read and (
+                (is_next and is_end_sure)
+                or (is_sure and end is not None and _sums(summed, order, end) == noted)
+            ):
                 raise _damaged("SQLite would drop what was committed after that")
-            if is_next and ends_commit and is_empty:
+            is_read = is_read and is_next
+            if is_read and ends_commit and is_empty:
                 # It has a page before the log has one; SQLite would delete the log.
                 raise StoreDamagedError(
                     f"the wallet's .db file is empty, and its log, .db{LOG_SUFFIX}, is not: "
                     f"{DAMAGED_HINT}"
                 )
-            is_read = is_read and is_next
-            sums, follows_commit = (first, second), is_of_log and ends_commit > 0
+            sums = noted
+            end, is_end_sure = (made, is_sure) if ends_commit else (None, False)
 
 
-def _frames(file: BinaryIO, page: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield header and page of each whole frame that follows."""
+def _frames(file: BinaryIO, page: int) -> Iterator[tuple[int, bytes, bytes]]:
+    """Yield place, header and page of each whole frame that follows."""
     size = _FRAME.size + page
+    at = _HEADER.size
     while len(raw := file.read(size)) == size:
-        yield raw[: _FRAME.size], raw[_FRAME.size :]
+        yield at, raw[: _FRAME.size], raw[_FRAME.size :]
+        at += size
+
+
+def _is_in_one_sector(at: int) -> bool:
+    """Return whether a frame's header has all but the number of its page in one sector."""
+    return (at + 4) // _SECTOR == (at + _FRAME.size - 1) // _SECTOR
 
 
 def _sums(raw: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:

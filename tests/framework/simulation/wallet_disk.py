@@ -88,14 +88,15 @@ def torn_log(before: bytes, after: bytes, rng: random.Random, *, power_cut: bool
 
 def noticeable(path: Path) -> int:
     """Return how many of a file's first bytes are damaged so that it can be noticed: of a log not
-    the last two commits, of which a power cut may leave what damage makes of them."""
+    the last two commits and the frame before them, of which a power cut may leave what damage makes
+    of them."""
     content = path.read_bytes()
     if not path.name.endswith("-wal"):
         return len(content)
     size = LOG_FRAME + PAGE
     starts = range(LOG_HEADER, LOG_HEADER + size * _frames_read(path), size)
     ends = [at + size for at in starts if any(content[at + 4 : at + 8])]
-    return ends[-3] if len(ends) > 2 else 0
+    return ends[-3] - size if len(ends) > 2 else 0
 
 
 def _frames_read(log: Path) -> int:

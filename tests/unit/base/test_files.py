@@ -128,6 +128,29 @@ def test_what_somebody_writes_is_left_to_him(tmp_path: Path) -> None:
     assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"secret"]
 
 
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_file_is_locked_until_it_has_its_own_name(
+    replace: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, name = tmp_path / "secret", os.replace if replace else os.link
+    looked = []
+
+    def look(beside: Path, *_: object) -> None:
+        with beside.open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        assert unfinished(tmp_path, lambda _: True) == []
+        looked.append(beside.read_bytes())
+        name(beside, path)
+
+    if replace:
+        monkeypatch.setattr(Path, "replace", look)
+    else:
+        monkeypatch.setattr(os, "link", look)
+    write_private(path, b"secret", replace=replace)
+    assert looked == [b"secret"]
+    assert [found.read_bytes() for found in tmp_path.iterdir()] == [b"secret"]
+
+
 def test_who_is_taken_for_a_crash_before_he_has_locked_his_file_begins_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

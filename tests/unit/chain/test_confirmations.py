@@ -7,7 +7,7 @@ import pytest
 from tests.framework.chains import accept, open_core, submit_coin
 from tests.framework.forge import Forge, Forged
 from tests.framework.wallets import WalletChain
-from unchained.node.chain.confirmations import confirmations_at
+from unchained.node.chain.confirmations import anchor_place, confirmations, confirmations_at
 from unchained.node.chain.core import ChainCore
 from unchained.node.primitives.coin import Coin
 from unchained.storage.memory import MemoryStore
@@ -97,6 +97,31 @@ def test_an_anchor_is_no_safer_than_one_far_below_that_left_coins_out() -> None:
     assert [scene.at(height) for height in (1, 2, 3, 4)] == [4, 4, 4, 4]
 
 
+def test_an_anchor_below_may_have_left_out_more_than_there_are_votes_above_it() -> None:
+    scene = Scene()
+    scene.vote(40)
+    scene.anchor()
+    scene.anchor(scene.vote(6))
+    coins = scene.vote(10)
+    # 6 coins, the anchor above and 10 coins, less 40.
+    assert (scene.at(1), scene.at(2)) == (0, 0)
+    scene.anchor(coins)
+    scene.vote(25)
+    # The next anchor and 25 coins more; 10 coins, that anchor and 25 coins on the second.
+    assert (scene.at(1), scene.at(2), scene.at(3)) == (3, 3, 3)
+
+
+def test_no_more_is_taken_off_than_a_rival_can_list() -> None:
+    scene = Scene()
+    most = scene.forge.network.max_listed
+    scene.vote(most + 5)
+    scene.anchor()
+    scene.vote(most)
+    assert scene.at(1) == 0
+    scene.vote(3)
+    assert scene.at(1) == 3
+
+
 @pytest.mark.parametrize("left_out", [4, 7])
 def test_no_payment_that_has_confirmations_is_undone_by_a_rival_without_votes(
     left_out: int,
@@ -182,3 +207,31 @@ def test_confirmations_of_the_lowest_anchor_of_the_tree_are_its_votes() -> None:
     fork = Fork(5, 3)
     # Both anchors are votes for it.
     assert fork.scene.at(0) == 7
+
+
+def test_who_has_read_up_to_an_anchor_is_told_the_confirmations_of_that_one_too() -> None:
+    scene = Scene()
+    first = scene.anchor()
+    second = scene.anchor(scene.vote(2))
+    scene.vote(3)
+    view = scene.core.view
+    expected = {height: scene.at(height) for height in range(3)}
+    assert expected[2] == 3
+    assert confirmations(view, second.id, range(5)) == expected
+    del expected[2]
+    assert confirmations(view, first.id, range(5)) == expected
+
+
+def test_who_has_read_up_to_a_rival_is_told_of_what_both_chains_share() -> None:
+    fork = Fork(5, 3)
+    view = fork.scene.core.view
+    assert confirmations(view, fork.rival.id, (0, 1)) == {0: fork.scene.at(0)}
+
+
+def test_an_anchor_beside_the_main_chain_has_votes_and_no_confirmations() -> None:
+    fork = Fork(5, 3)
+    view = fork.scene.core.view
+    found = anchor_place(view, fork.rival.coin, 0)
+    assert (found.standing, found.next, found.votes, found.confirmations) == ("side", None, 3, 0)
+    found = anchor_place(view, fork.main.coin, 0)
+    assert (found.standing, found.next, found.votes, found.confirmations) == ("main", None, 5, 2)

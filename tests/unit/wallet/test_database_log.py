@@ -6,14 +6,15 @@ import shutil
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from struct import unpack
+from random import Random
+from struct import pack, unpack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from unchained.node.wallet.database import Database
-from unchained.node.wallet.database_log import _sums, check_log
+from unchained.node.wallet.database_log import _is_in_one_sector, _sums, check_log
 from unchained.node.wallet.errors import StoreDamagedError
 
 HEADER, FRAME, PAGE = 32, 24, 4_096
@@ -170,6 +171,120 @@ def test_a_database_that_was_emptied_beside_its_log_is_refused(tmp_path: Path) -
     assert crashed.log.read_bytes() == crashed.sound
     crashed.log.write_bytes(b"")
     assert labels(crashed.path) == 0
+
+
+# Where the header of a frame lies in its sectors
+
+
+SMALL = 512
+"""Bytes of the pages of a log that is made here: its frames lie in sectors as those of 4 KiB do."""
+STEP = FRAME + SMALL
+SECTOR = 512
+TURN = 64
+"""Frames after which one lies in its sectors as the first does."""
+
+
+class Made:
+    """A log that is made frame by frame."""
+
+    def __init__(self, rng: Random, before: bytes = b"") -> None:
+        self.rng = rng
+        self.salts = rng.randbytes(8)
+        start = pack(">IIII", 0x377F0682, 3_007_000, SMALL, 0) + self.salts
+        self.sums = _sums(start, "<", (0, 0))
+        self.raw = start + pack(">II", *self.sums) + before[HEADER:]
+        self.length = HEADER
+        """Bytes of what was committed."""
+
+    def commit(self, *ends: bool) -> bytes:
+        """Return the log with frames more, of which the last should end a commit, and note them as
+        committed."""
+        raw = bytearray(self.raw)
+        for is_end in ends:
+            # Few pages and contents: a frame may be in part what another was in its place.
+            frame = pack(">II", self.rng.randint(1, 2), 9 * is_end)
+            content = bytes([self.rng.randint(0, 2)]) * SMALL
+            self.sums = _sums(frame + content, "<", self.sums)
+            frame += self.salts + pack(">II", *self.sums) + content
+            raw[self.length : self.length + STEP] = frame
+            self.length += STEP
+        self.raw = bytes(raw)
+        return self.raw
+
+    def tear(self, frames: int) -> None:
+        """Have a power cut leave a part of a commit of so many frames."""
+        before, sums, length = self.raw, self.sums, self.length
+        after = self.commit(*[False] * (frames - 1), True)
+        left = bytearray(before.ljust(len(after), b"\0"))
+        lost = self.rng.randrange(length, length + frames * STEP)
+        for at in range(0, len(after), SECTOR):
+            if self.rng.randrange(2) and at != lost - lost % SECTOR:
+                left[at : at + SECTOR] = after[at : at + SECTOR]
+        self.raw, self.sums, self.length = bytes(left), sums, length
+
+
+def is_refused(home: Path, log: bytes) -> bool:
+    (home / "w.db").write_bytes(b"a page")
+    (home / "w.db-wal").write_bytes(log)
+    try:
+        check_log(home / "w.db")
+    except StoreDamagedError:
+        return True
+    return False
+
+
+def test_no_sectors_that_a_power_cut_leaves_of_commits_are_taken_for_damage(
+    tmp_path: Path,
+) -> None:
+    for seed in range(40):
+        rng = Random(seed)
+        older = Made(rng)
+        older.commit(*(rng.random() < 0.5 for _ in range(2 * TURN)))
+        made = Made(rng, older.raw)
+        made.commit(*[False] * rng.randrange(3), True)
+        for _ in range(3):
+            made.tear(rng.choice([rng.randrange(1, TURN), TURN - 2, TURN - 1, TURN, 2 * TURN]))
+            assert not is_refused(tmp_path, made.raw), seed
+
+
+@pytest.mark.parametrize("part", ["page", "commit", "salts", "sums", "content", "all"])
+def test_damage_to_what_was_committed_before_is_refused_wherever_the_sectors_end(
+    part: str, tmp_path: Path
+) -> None:
+    at, size = {
+        "page": (0, 4),
+        "commit": (4, 4),
+        "salts": (8, 8),
+        "sums": (16, 8),
+        "content": (FRAME, SMALL),
+        "all": (0, STEP),
+    }[part]
+    made = Made(Random(1))
+    log = made.commit(*[True] * 4)
+    for _ in range(TURN):
+        # Of commits of a frame each it is the fourth from the end.
+        start = made.length - 4 * STEP + at
+        damaged = log[:start] + bytes(size) + log[start + size :]
+        assert (damaged == log) or is_refused(tmp_path, damaged), made.length
+        log = made.commit(True)
+
+
+@pytest.mark.parametrize("part", [8, 15, 16, 23])
+def test_damage_to_the_salts_or_sums_that_end_the_commit_before_the_last_is_refused(
+    part: int, tmp_path: Path
+) -> None:
+    made = Made(Random(1))
+    made.commit(True)
+    unnoticed = 0
+    for _ in range(TURN):
+        log = made.commit(True)
+        last = made.length - STEP
+        if is_refused(tmp_path, flipped(log, last - STEP + part)):
+            continue
+        # The last frame's header may be of two commits.
+        assert not _is_in_one_sector(last)
+        unnoticed += 1
+    assert unnoticed == 2
 
 
 @given(

@@ -16,6 +16,7 @@ from unchained.node.rpc.http.wallet_event_log import WalletEventLog
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.rpc.methods.wallet_shapes import WalletEntry
+from unchained.node.wallet import event_records
 from unchained.node.wallet.errors import (
     EventsForgottenError,
     StoreDamagedError,
@@ -158,6 +159,31 @@ async def test_a_reader_who_has_seen_more_than_a_log_that_was_cut_off_is_told_so
         async with WalletEventLog(wallets).open("a", reached) as entries:
             await invoices.make(wallet="a")
             assert [entry.sequence for entry in await anext(entries)] == [reached + 1]
+
+
+async def test_a_reader_who_has_seen_all_before_the_oldest_entry_has_missed_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_records, "EVENTS_KEPT", 2)
+    async with wallet_node(tmp_path).running() as node:
+        wallets = node.wallets
+        await wallets.create("a", "pass")
+        await node.settle()
+        log = WalletEventLog(wallets)
+        invoices = InvoiceRoom(wallets, cast(Any, NoVotes()), SystemClock())
+        await invoices.make(wallet="a")
+        # From the beginning, as long as nothing is forgotten.
+        async with log.open("a", 0) as entries:
+            assert [entry.sequence for entry in await anext(entries)] == [1]
+        for _ in range(3):
+            await invoices.make(wallet="a")
+        assert wallets.last_event("a") == 4
+        async with log.open("a", 2) as entries:
+            assert [entry.sequence for entry in await anext(entries)] == [3, 4]
+        with pytest.raises(EventsGoneError) as gone:
+            async with log.open("a", 1):
+                pass
+        assert (gone.value.oldest, gone.value.last) == (3, 4)
 
 
 def files(home: Path) -> list[Path]:
