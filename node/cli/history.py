@@ -148,13 +148,19 @@ def history_since(
     ] = 0,
     wallet: WalletOption = DEFAULT_WALLET,
     limit: LimitOption = 100,
+    log: Annotated[
+        str | None, typer.Option("--log", metavar="ID", help="The `log` of the last time.")
+    ] = None,
 ) -> None:
-    found = node.call("wallet.history_since", sequence=sequence, wallet=wallet, limit=limit)
+    found = node.call(
+        "wallet.history_since", sequence=sequence, wallet=wallet, limit=limit, log=log
+    )
 
     def human() -> None:
         rows = [_row(item) for item in found["entries"]]
         _show(node, rows, "nothing new", "status")
-        typer.echo(f"next: {found['next']}{' (there is more)' if found['more'] else ''}", err=True)
+        more = " (there is more)" if found["more"] else ""
+        typer.echo(f"next: {found['next']} of log {found['log']}{more}", err=True)
 
     node.show(found, human)
 

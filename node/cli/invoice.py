@@ -29,6 +29,7 @@ INVOICE_COLUMNS: Final[Sequence[str]] = (
     "status",
     "amount",
     "received",
+    "received_confirmed",
     "confirmations",
     "label",
     "id",

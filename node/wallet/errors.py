@@ -273,15 +273,15 @@ class NothingKnownError(WalletError):
 
 
 class EventsForgottenError(WalletError):
-    """The log does not reach back to what was asked for, or has never come so far."""
+    """The log does not reach back to what was asked for, or never came so far, or is another."""
 
     word = "EVENTS_GONE"
 
-    def __init__(self, sequence: int, last: int) -> None:
-        super().__init__(
-            f"the wallet's log does not go on after {sequence}, its last entry is {last}: read the "
-            "state anew, then follow from there"
-        )
+    def __init__(self, sequence: int, last: int, *, is_other_log: bool = False) -> None:
+        why = f"does not go on after {sequence}, its last entry is {last}"
+        if is_other_log:
+            why = f"is another one than that of entry {sequence}"
+        super().__init__(f"the wallet's log {why}: read the state anew, then follow from there")
         self.last = last
 
 

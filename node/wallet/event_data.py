@@ -31,6 +31,9 @@ def event_data(event: WalletEvent) -> EventData:
         "received": full(change.received),
         "pending": full(change.pending),
         "confirmed": change.confirmed,
+        "received_confirmed": full(change.received_confirmed)
+        if change.received_confirmed
+        else None,
         "label": change.label,
         "time": event.time_ms,
     }

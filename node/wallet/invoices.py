@@ -8,7 +8,7 @@ twice. Amounts in grains, times in ms since the Unix epoch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -66,8 +66,9 @@ class InvoicePayment(msgspec.Struct, frozen=True, gc=False):
 
 class Unconfirmed(msgspec.Struct, frozen=True, gc=False):
     """Paid invoices that have not had the votes that they ask for, each with the height of the
-    anchor that completed it. `after`: where to read on, None if these are the last. `last` is the
-    id of the last anchor that the wallet had read then, None if there was none."""
+    anchor whose votes confirm it (`paid_height`). `after`: where to read on, None if these are the
+    last. `last` is the id of the last anchor that the wallet had read then, None if there was
+    none."""
 
     invoices: tuple[tuple[Invoice, int], ...] = ()
     after: bytes | None = None
@@ -121,9 +122,8 @@ class InvoiceBook:
                 expires_ms,
                 store.sealer.seal(terms, key),
             )
-            store.run("INSERT INTO dirty_tags VALUES (?)", key)
             self._events.append([_change(self.get(tag))], now_ms)
-            self.note(now_ms)
+            self._note_one(key, now_ms)
             return self.get(tag)
 
     def cancel(self, tag: bytes, now_ms: int) -> Invoice:
@@ -131,18 +131,19 @@ class InvoiceBook:
 
         Raises `InvoiceError` for one that is not there, is paid or cancelled.
         """
+        key = self._store.sealer.pseudonym(tag)
         with self._store.transaction():
-            self.note(now_ms)
             found = self.get(tag)
+            if found.status is not InvoiceStatus.CANCELLED:
+                self._note_one(key, now_ms)
+                found = self.get(tag)
             if found.status.is_paid or found.status is InvoiceStatus.CANCELLED:
                 raise InvoiceError(
                     f"invoice {tag.hex()} is {found.status.name.lower().replace('_', ' ')}: it "
                     "cannot be cancelled"
                 )
-            key = self._store.sealer.pseudonym(tag)
             self._store.run("UPDATE invoices SET cancelled_ms = ? WHERE tag = ?", now_ms, key)
-            self._store.run("INSERT INTO dirty_tags VALUES (?)", key)
-            self.note(now_ms + 1)
+            self._note_one(key, now_ms + 1)
             return self.get(tag)
 
     # How they stand
@@ -167,6 +168,11 @@ class InvoiceBook:
             store.run("DELETE FROM dirty_tags")
         return len(changed)
 
+    def _note_one(self, key: bytes, now_ms: int) -> None:
+        # the others only with the chain that the wallet has read by that time
+        if changed := self._work_out(key, now_ms):
+            self._events.append([changed], now_ms)
+
     def next_expiry_ms(self) -> int | None:
         """Return when the next invoice expires, None if none does."""
         rows = self._store.rows(
@@ -189,6 +195,9 @@ class InvoiceBook:
             pending=sum(payment.value for payment in payments if payment.height is None),
             confirmed=old.confirmed and status.is_paid,
         )
+        if old.amount is None and new.received > old.received:
+            # what has come on top has no votes yet, and is all that such an invoice asks for too
+            new = msgspec.structs.replace(new, confirmed=False)
         if new == old:
             return None
         self._store.run(
@@ -226,18 +235,23 @@ class InvoiceBook:
         )
 
     @told_as_damage()
-    def confirm(self, tags: Collection[bytes], now_ms: int) -> None:
-        """Note that paid invoices have the votes that they ask for."""
+    def confirm(self, heights: Mapping[bytes, int], now_ms: int) -> None:
+        """Note that paid invoices have the votes that they ask for, each up to a height; not those
+        that were paid only above it, by what has come or moved since the votes were counted."""
         with self._store.transaction():
             changes = []
-            for tag in tags:
+            for tag, height in heights.items():
                 key = self._store.sealer.pseudonym(tag)
+                payments = self.payments(tag)
+                paid_at = paid_height(self.get(tag), payments)
+                if paid_at is None or paid_at > height:
+                    continue
                 if self._store.run(
                     """UPDATE invoices SET confirmed = 1
-                       WHERE tag = ? AND confirmed = 0 AND status IN (2, 3, 5)""",
+                       WHERE tag = ? AND confirmed = 0""",
                     key,
                 ):
-                    changes.append(_change(self.get(tag)))
+                    changes.append(_change(self.get(tag), _received_up_to(payments, height)))
             self._events.append(changes, now_ms)
 
     # Reading
@@ -329,8 +343,11 @@ def status_of(invoice: Invoice, payments: Sequence[InvoicePayment], now_ms: int)
 
 def paid_height(invoice: Invoice, payments: Sequence[InvoicePayment]) -> int | None:
     """Return the height of the anchor with which all was paid, by payments in the order of the
-    chain: more on top does not make it later. None while it is not paid."""
-    wanted = 1 if invoice.amount is None else invoice.amount
+    chain: more on top of an amount does not make it later; without an amount all that was received
+    is asked for, up to the newest. None while it is not paid."""
+    if invoice.amount is None:
+        return max((it.height for it in payments if it.height is not None), default=None)
+    wanted = invoice.amount
     for payment in payments:
         wanted -= payment.value
         if wanted <= 0:
@@ -338,7 +355,11 @@ def paid_height(invoice: Invoice, payments: Sequence[InvoicePayment]) -> int | N
     return None
 
 
-def _change(invoice: Invoice) -> InvoiceChange:
+def _received_up_to(payments: Sequence[InvoicePayment], height: int) -> int:
+    return sum(it.value for it in payments if it.height is not None and it.height <= height)
+
+
+def _change(invoice: Invoice, received_confirmed: int = 0) -> InvoiceChange:
     return InvoiceChange(
         invoice.tag,
         invoice.status,
@@ -347,4 +368,5 @@ def _change(invoice: Invoice) -> InvoiceChange:
         invoice.pending,
         invoice.label,
         invoice.confirmed,
+        received_confirmed,
     )

@@ -42,6 +42,7 @@ from unchained.node.wallet.records import (
     Outgoing,
     ScanProgress,
     WalletInfo,
+    WalletsStatistics,
 )
 from unchained.node.wallet.wallet import Wallet
 from unchained.node.wallet.wallet_sender import WalletSender
@@ -159,6 +160,22 @@ class WalletManager(WalletSender):
             )
         return found
 
+    def statistics(self) -> WalletsStatistics:
+        """Return counts since the start, and what is open."""
+        entries = self._open.values()
+        return WalletsStatistics(
+            len(entries),
+            sum(not entry.wallet.locked for entry in entries),
+            sum(entry.is_behind for entry in entries),
+            min((e.progress.reached for e in entries if e.progress is not None), default=None),
+            self._anchors,
+            self._touched,
+            self.sent,
+            self._again,
+            self.refused,
+            self.changes.channel(),
+        )
+
     def name_of(self, account: WatchAccount) -> str | None:
         """Return the name of the open wallet whose first account that is, None if none is."""
         return next(
@@ -173,9 +190,7 @@ class WalletManager(WalletSender):
     async def balance(self, name: str, account: AccountRef | None = None) -> Balance:
         """Return what an account has, or all of them, by all that the chain had as this was called.
         Raises `StoreDamagedError` where the wallet reads no more, and would tell an old sum."""
-        found = await self.call(name, lambda wallet: wallet.balance(account))
-        self._entry(name).require_followed()
-        return found
+        return await self.look(name, lambda wallet: wallet.balance(account))
 
     async def rescan(self, name: str, height: int = 0) -> None:
         """Read the chain again from a height on; `wallets` shows how far it is."""
@@ -353,14 +368,14 @@ class WalletManager(WalletSender):
     async def contract(self, name: str, lock: bytes) -> ContractWallet:
         """Return a contract that a wallet is party to, with what it has and where it stands.
 
-        Raises `ContractError`.
+        Raises `ContractError`, `StoreDamagedError` where the wallet reads no more.
         """
 
         def work(wallet: Wallet) -> ContractWallet:
             with self._link.snapshot() as view:
                 return contract_wallet(wallet, view, lock)
 
-        return await self.call(name, work)
+        return await self.look(name, work)
 
     # Proofs
 
@@ -369,24 +384,26 @@ class WalletManager(WalletSender):
     ) -> bytes:
         """Return a file that proves a transfer, and whom it pays, to anyone without a node.
 
-        Raises `ReceiptError` if the transfer is not on the chain.
+        Raises `ReceiptError` if the transfer is not on the chain, `StoreDamagedError` where the
+        wallet reads no more.
         """
 
         def work(wallet: Wallet) -> bytes:
             with self._link.snapshot() as view:
                 return prove_payment(wallet, view, txid, anchors=anchors, payees=payees)
 
-        return await self.call(name, work)
+        return await self.look(name, work)
 
     async def prove_reserve(self, name: str, amount: int, message: bytes) -> bytes:
         """Return a file that shows that a wallet holds so many grains. Raises
-        `ReserveProofError`, `WalletLockedError`, `WatchOnlyError`."""
+        `ReserveProofError`, `WalletLockedError`, `WatchOnlyError`, `StoreDamagedError` where the
+        wallet reads no more."""
 
         def work(wallet: Wallet) -> bytes:
             with self._link.snapshot() as view:
                 return prove_reserve(wallet, view, self._link, amount, message).to_file()
 
-        return await self.call(name, work)
+        return await self.look(name, work)
 
 
 def _status_of(entry: OpenWallet) -> WalletStatus:

@@ -105,7 +105,7 @@ class OpenWallet:
         await self.read_to.wait_for(lambda read_to: read_to >= next_event or self.is_behind)
 
     def require_followed(self) -> None:
-        """Raise `StoreDamagedError` where it reads no more, and so has old sums."""
+        """Raise `StoreDamagedError` where it reads no more, and so knows only what was."""
         if self.failure and self.retry_at == math.inf:
             raise StoreDamagedError(self.failure)
 

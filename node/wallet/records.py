@@ -258,8 +258,9 @@ class InvoiceStatus(enum.IntEnum):
 
 class Invoice(msgspec.Struct, frozen=True, gc=False):
     """Something to be paid to a paycode of its own. `tag` names it, 8 bytes; `amount` in grains,
-    None if the payer chooses. `received` is on the chain, `pending` waits. `confirmed`: it has, or
-    had, the votes that `confirmations` asks for."""
+    None if the payer chooses. `received` is on the chain, `pending` waits. `confirmed`: the amount
+    has, or had, the votes that `confirmations` asks for; without an amount all that was received
+    has."""
 
     tag: bytes
     account: int
@@ -297,7 +298,8 @@ class HistoryChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=
 
 
 class InvoiceChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
-    """An invoice that stands otherwise. Amounts in grains."""
+    """An invoice that stands otherwise. Amounts in grains. `received_confirmed` is what has the
+    votes that it asks for, as it is confirmed; else 0, as in entries of earlier programs."""
 
     tag: bytes
     status: InvoiceStatus
@@ -306,6 +308,7 @@ class InvoiceChange(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=
     pending: int
     label: str
     confirmed: bool
+    received_confirmed: int = 0
 
     @property
     def name(self) -> str:

@@ -35,7 +35,7 @@ from unchained.node.wallet.invoices import Unconfirmed
 from unchained.node.wallet.link import ChainLink
 from unchained.node.wallet.new_wallet import wallets_to_open
 from unchained.node.wallet.open_wallet import OpenWallet
-from unchained.node.wallet.records import WalletEvent, WalletsStatistics
+from unchained.node.wallet.records import WalletEvent
 from unchained.node.wallet.scanner import ScanStep
 from unchained.node.wallet.stored_values import told_as_damage
 from unchained.node.wallet.wallet import Wallet
@@ -256,11 +256,11 @@ class WalletFollower:
             return
         heights = {height for _, height in found.invoices}
         votes = await self._link.confirmations(found.last, heights)
-        enough = [
-            invoice.tag
+        enough = {
+            invoice.tag: height
             for invoice, height in found.invoices
             if votes.get(height, 0) >= invoice.confirmations
-        ]
+        }
         if enough:
             now_ms = self._clock.now_ms()
             await self._changed(entry, lambda wallet: wallet.invoices.confirm(enough, now_ms))
@@ -308,22 +308,6 @@ class WalletFollower:
             next_at = min((entry.deadline for entry in self._open.values()), default=math.inf)
             with trio.move_on_at(next_at):
                 await self._deadlines_changed.wait()
-
-    def statistics(self) -> WalletsStatistics:
-        """Return counts since the start, and what is open."""
-        entries = self._open.values()
-        return WalletsStatistics(
-            len(entries),
-            sum(not entry.wallet.locked for entry in entries),
-            sum(entry.is_behind for entry in entries),
-            min((e.progress.reached for e in entries if e.progress is not None), default=None),
-            self._anchors,
-            self._touched,
-            self.sent,
-            self._again,
-            self.refused,
-            self.changes.channel(),
-        )
 
     # Wallets
 
@@ -396,10 +380,15 @@ class WalletFollower:
         has read what the chain had as this was called. Raises `NoSuchWalletError`."""
         return await self._on(await self._kept_up(name), work)
 
+    async def look(self, name: str, work: Callable[[Wallet], T]) -> T:
+        """Return ``work(wallet)`` as `call` does; the work tells what the chain says. Raises
+        `StoreDamagedError` where the wallet reads no more, and would tell what is old."""
+        return await self._on(await self._kept_up(name), work, must_follow=True)
+
     async def change(self, name: str, work: Callable[[Wallet], T]) -> T:
-        """Return ``work(wallet)`` as `call` does; the work reads or changes history or invoices:
+        """Return ``work(wallet)`` as `look` does; the work reads or changes history or invoices:
         they are as they stand when it begins, and what it changes is logged before this returns."""
-        return await self._changed(await self._kept_up(name), work)
+        return await self._changed(await self._kept_up(name), work, must_follow=True)
 
     async def _kept_up(self, name: str) -> OpenWallet:
         """Return an open wallet once it has read what the chain had as this was called. The task
@@ -408,10 +397,18 @@ class WalletFollower:
         await entry.keep_up_to(self._link.tip.next_event)
         return entry
 
-    async def _changed(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
+    async def _changed(
+        self, entry: OpenWallet, work: Callable[[Wallet], T], *, must_follow: bool = False
+    ) -> T:
         now_ms = self._clock.now_ms()
 
         def work_and_note(wallet: Wallet) -> T:
+            if entry.failure:
+                # Its time stands still, too: an invoice may be paid on the chain that it does not
+                # read, and is not to expire meanwhile.
+                result = work(wallet)
+                entry.last_event = wallet.events.last
+                return result
             with told_as_damage():
                 wallet.note_changes(now_ms)
             result = work(wallet)
@@ -419,7 +416,7 @@ class WalletFollower:
             return result
 
         before = entry.last_event, entry.expiry_ms
-        result = await self._on(entry, work_and_note)
+        result = await self._on(entry, work_and_note, must_follow=must_follow)
         entry.tell()
         if (entry.last_event, entry.expiry_ms) != before:
             self._wake.set()
@@ -451,10 +448,14 @@ class WalletFollower:
             else:
                 await entry.news.wait_newer(version)
 
-    async def _on(self, entry: OpenWallet, work: Callable[[Wallet], T]) -> T:
+    async def _on(
+        self, entry: OpenWallet, work: Callable[[Wallet], T], *, must_follow: bool = False
+    ) -> T:
         async with entry.turn:
             if self._open.get(entry.wallet.name) is not entry:
                 raise WalletClosedError(entry.wallet.name)
+            if must_follow:
+                entry.require_followed()
             return await self._runner.run(work, entry.wallet)
 
     async def stretch(self, work: Callable[[*Ts], T], *args: *Ts) -> T:

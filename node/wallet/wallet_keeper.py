@@ -156,7 +156,7 @@ class WalletKeeper(WalletFollower):
     async def _contents(self, name: str) -> WalletContents:
         try:
             async with self._opened(name):
-                return await self.call(name, WalletContents.of)
+                return await self.look(name, WalletContents.of)
         except NoSuchWalletError:
             raise
         except (WalletError, OSError) as error:

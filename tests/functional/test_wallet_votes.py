@@ -14,7 +14,7 @@ from tests.framework.wallet_node import WalletNode, wallet_node
 from unchained.node.consensus.params import REG
 from unchained.node.primitives.types import CoinId
 from unchained.node.relay.wallet_link import WalletLink
-from unchained.node.rpc.core.values import Hash
+from unchained.node.rpc.core.values import Amount, Hash
 from unchained.node.rpc.methods.invoice import InvoiceRoom
 from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.rpc.methods.wallet_history import HistoryRoom
@@ -91,6 +91,36 @@ async def test_a_payment_is_not_confirmed_by_the_votes_of_another_chain(
         assert await scene.standing() == (InvoiceStatus.OPEN, False)
         events = await scene.node.wallets.call("bob", lambda bob: bob.events.since(0, 100))
         assert "invoice.confirmed" not in [event.change.name for event in events]
+
+
+async def test_an_invoice_tells_which_part_of_what_it_received_is_confirmed(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        await node.wallets.create("alice", "pass")
+        await node.wallets.unlock("alice", "pass", 86_400)
+        await node.wallets.create("bob", "pass")
+        await node.mine(8, "alice")
+        room = InvoiceRoom(node.wallets, node.chain.queries, node.clock)
+        some = await room.make(Amount(UNC // 10), "bob", confirmations=3)
+        any_ = await room.make(None, "bob", confirmations=3)
+        for value in (UNC // 10, UNC):
+            for invoice in (some, any_):
+                await node.wallets.send("alice", [Payee(invoice.text, value, b"")])
+            await node.mine(1)
+            if value != UNC:
+                await node.mine(4)
+                await node.settle()
+        told = {}
+        for invoice in (some, any_):
+            found = await room.get(invoice.id, "bob")
+            told[invoice.id] = (found.confirmed, found.confirmations, found.anchors)
+            assert (found.received, found.received_confirmed) == (UNC * 11 // 10, UNC // 10)
+        # all that came without an amount is asked for, and the newest of it has no votes
+        assert told == {some.id: (True, 5, 6), any_.id: (False, 0, 1)}
+        await node.mine(4)
+        await node.settle()
+        for invoice in (some, any_):
+            found = await room.get(invoice.id, "bob")
+            assert (found.confirmed, found.received_confirmed) == (True, found.received)
 
 
 class Overtaken:

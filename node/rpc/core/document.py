@@ -54,8 +54,9 @@ curl -u "$(cat DATA_DIRECTORY/rpc.cookie)" http://127.0.0.1:PORT/rpc \\
   `parent`, `time`; of a coin that is gone since, its id alone), `transfer.entered` (`wid`) and
   `transfer.left` (`wid`, `reason`). With `wallet=NAME` it is the log of that wallet, with full
   access: `coin.mined`, `coin.undone`, `transfer.STATUS`, `transfer.undone`, `invoice.STATUS`,
-  `invoice.confirmed`. `GET /healthz` says that the node answers, `GET /readyz` whether it can be
-  relied upon (status 200, else 503).
+  `invoice.confirmed`; with `log=ID`, the `log` of `wallet.history_since`, a number of another log,
+  as from before the wallet was restored, is EVENTS_GONE as well. `GET /healthz` says that the node
+  answers, `GET /readyz` whether it can be relied upon (status 200, else 503).
 """
 
 

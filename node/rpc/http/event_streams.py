@@ -60,9 +60,11 @@ Entries = AsyncIterator[Sequence[LogEntry]]
 class WalletEventSource(Protocol):
     """The logs of wallets that the streams show."""
 
-    def open(self, wallet: str, since: int | None) -> AbstractAsyncContextManager[Entries]:
-        """Open a wallet's log as `EventSource.open` does; the entries end with the wallet's being
-        closed. Raises a `RpcError` as well."""
+    def open(
+        self, wallet: str, since: int | None, log: str | None = None
+    ) -> AbstractAsyncContextManager[Entries]:
+        """Open a wallet's log as `EventSource.open` does, and only if `log` is its id where one is
+        given; the entries end with the wallet's being closed. Raises a `RpcError` as well."""
 
 
 class EventSource(Protocol):
@@ -135,7 +137,7 @@ class EventStreams:
                 send, BusyError("too many event streams are open", retry_after=30)
             )
         try:
-            wallet, since = _asked(scope)
+            wallet, since, log = _asked(scope)
             if wallet is None:
                 caller_of(scope).check_access(self._access)
             else:
@@ -146,7 +148,7 @@ class EventStreams:
             return await send_error(send, error, status=400)
         try:
             with self._places.place(caller_of(scope)):
-                async with self._log_of(wallet, since) as entries:
+                async with self._log_of(wallet, since, log) as entries:
                     await self._stream(entries, caller_of(scope), receive, send)
         except NotFoundError as error:
             await send_error(send, error, status=404)
@@ -165,13 +167,13 @@ class EventStreams:
         return None
 
     def _log_of(
-        self, wallet: str | None, since: int | None
+        self, wallet: str | None, since: int | None, log: str | None
     ) -> AbstractAsyncContextManager[Entries]:
         if wallet is None:
             return self._source.open(since)
         if self._wallets is None:
             raise NotFoundError("this node has no wallets")
-        return self._wallets.open(wallet, since)
+        return self._wallets.open(wallet, since, log)
 
     async def _stream(self, entries: Entries, caller: Caller, receive: Receive, send: Send) -> None:
         await send(
@@ -233,9 +235,9 @@ async def _write(send: Send, data: bytes) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
-def _asked(scope: Scope) -> tuple[str | None, int | None]:
-    """Return the wallet whose log is asked for, if any, and the sequence number after which to
-    begin. Raises InvalidParamsError.
+def _asked(scope: Scope) -> tuple[str | None, int | None, str | None]:
+    """Return the wallet whose log is asked for, if any, the sequence number after which to begin,
+    and the id of the wallet's log that has it, if given. Raises InvalidParamsError.
 
     `Last-Event-ID`, which a reconnecting reader sends by itself, goes before the query.
     """
@@ -243,14 +245,18 @@ def _asked(scope: Scope) -> tuple[str | None, int | None]:
     fields: dict[str, str] = {}
     for part in query.split("&") if query else ():
         name, _, value = part.partition("=")
-        if name not in ("since", "wallet") or name in fields:
+        if name not in ("since", "wallet", "log") or name in fields:
             raise InvalidParamsError(
-                f"/events takes since=SEQUENCE and wallet=NAME, each once, not {short(repr(name))}"
+                "/events takes since=SEQUENCE, wallet=NAME and log=ID, each once, not "
+                f"{short(repr(name))}"
             )
         fields[name] = value
     last = header(scope, b"last-event-id")
     given = fields.get("since") if last is None else last.decode("latin-1")
-    return fields.get("wallet"), None if given is None else _sequence(given)
+    log = fields.get("log")
+    if log is not None and "wallet" not in fields:
+        raise InvalidParamsError("log=ID goes with wallet=NAME")
+    return fields.get("wallet"), None if given is None else _sequence(given), log
 
 
 def _sequence(text: str) -> int:

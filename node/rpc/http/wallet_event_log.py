@@ -8,7 +8,8 @@ transfer.abandoned, .replaced,   it is not expected any more
 .conflict, .gone
 invoice.STATUS                   an invoice stands so, or has had more paid: open, partly_paid,
                                  paid, overpaid, expired, paid_late, cancelled
-invoice.confirmed                a paid one has the votes that it asks for
+invoice.confirmed                a paid one has the votes that it asks for, or without an amount
+                                 again all that it has received: `received_confirmed` says how much
 """
 
 from __future__ import annotations
@@ -35,16 +36,20 @@ class WalletEventLog:
         self._wallets = wallets
 
     @asynccontextmanager
-    async def open(self, wallet: str, since: int | None) -> AsyncIterator[Entries]:
+    async def open(
+        self, wallet: str, since: int | None, log: str | None = None
+    ) -> AsyncIterator[Entries]:
         """Follow the log of a wallet until it is closed. Raises `NotFoundError` where it is not
-        open, `EventsGoneError` where the log does not reach back so far, or has never come so
-        far."""
+        open, `EventsGoneError` where the log does not reach back so far, has never come so far, or
+        is another one than `log`, the id of that whose sequence number `since` is."""
         try:
             start = self._wallets.last_event(wallet) if since is None else since
             entries = self._wallets.events(wallet, start)
-            oldest = await self._wallets.call(wallet, lambda opened: opened.events.oldest)
+            oldest, log_id = await self._wallets.call(
+                wallet, lambda opened: (opened.events.oldest, opened.events.log_id)
+            )
             last = self._wallets.last_event(wallet)
-            if not oldest - 1 <= start <= last:
+            if not oldest - 1 <= start <= last or log not in (None, log_id):
                 raise EventsGoneError(oldest, last)
         except (NoSuchWalletError, WalletClosedError) as error:
             raise NotFoundError(short(str(error)), error=error.word) from None

@@ -118,7 +118,7 @@ class ContractRoom:
     @method("wallet.contracts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return the contracts that a wallet watches, and what they hold.")
     async def contracts(self, wallet: WalletName = DEFAULT_WALLET) -> list[ContractInfo]:
-        found = await self._wallets.call(wallet, Wallet.contracts)
+        found = await self._wallets.look(wallet, Wallet.contracts)
         return [ContractInfo.of(watched) for watched in found]
 
     @method("wallet.contract_add", Access.FULL, errors=(WalletRefusedError,))
@@ -325,7 +325,7 @@ class ContractRoom:
         limit: Limit = 100,
         offset: Offset = 0,
     ) -> list[ContractHistoryItem]:
-        found = await self._wallets.call(
+        found = await self._wallets.look(
             wallet, lambda opened: contract_history(opened, bytes(lock))
         )
         return [ContractHistoryItem.of(entry) for entry in found[offset : offset + limit]]

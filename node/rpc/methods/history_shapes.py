@@ -31,6 +31,14 @@ InvoiceId = Annotated[
         extra={"expected": "16 lower-case hex digits"},
     ),
 ]
+LogId = Annotated[
+    str,
+    msgspec.Meta(
+        pattern="^[0-9a-f]{16}$",
+        description="the `log` of the last answer",
+        extra={"expected": "16 lower-case hex digits"},
+    ),
+]
 NetAmount = Annotated[str, msgspec.Meta(pattern=r"^-?[0-9]{1,12}\.[0-9]{8}$")]
 
 HistoryKindName = Literal["mined", "received", "paid", "moved", "contract"]
@@ -121,12 +129,14 @@ class HistoryItem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @user_text(
     """Entries of a history that stand otherwise since a point, each as it is now. `next` is what to
-    ask with the next time; `more` says that there are more already."""
+    ask with the next time; `more` says that there are more already. `log` tells the wallet's log
+    from every other one: a wallet that is restored begins one anew."""
 )
 class HistoryPart(msgspec.Struct, frozen=True):
     entries: list[HistoryItem]
     next: int
     more: bool
+    log: str
 
 
 @user_text("What a wallet mined in one day (UTC): `time` is that of the latest coin.")
@@ -191,16 +201,20 @@ class InvoicePaymentInfo(msgspec.Struct, frozen=True):
 
 @user_text(
     """An invoice. `status` and `received` follow from what anchors include; `pending` waits.
-    `confirmations` are the votes, and `anchors` the anchors, since all was paid; `confirmed`: the
-    votes reached `wanted_confirmations` once. `text` is the paycode, `uri` the payment URI with
-    it. Without `amount` any payment pays it; without `expires_time` it never expires. Of many
-    payments the first are listed, and `more_payments` counts the rest."""
+    `received_confirmed` is the part of `received` whose votes reach `wanted_confirmations` now.
+    `confirmations` are the votes, and `anchors` the anchors, since `amount` was paid; `confirmed`:
+    these votes reached `wanted_confirmations` once, whatever has come on top of `amount` since.
+    Without `amount` any payment pays it, and all three speak of all of `received`: they begin anew
+    with each payment. `text` is the paycode, `uri` the payment URI with it. Without `expires_time`
+    it never expires. Of many payments the first are listed, and `more_payments` counts the
+    rest."""
 )
 class InvoiceInfo(msgspec.Struct, frozen=True):
     id: InvoiceId
     status: InvoiceStatusName
     amount: Amount | None
     received: Amount
+    received_confirmed: Amount
     pending: Amount
     confirmations: int
     anchors: int
@@ -224,6 +238,7 @@ class InvoiceInfo(msgspec.Struct, frozen=True):
         request: PaymentRequest,
         payments: list[InvoicePaymentInfo],
         *,
+        received_confirmed: int,
         more_payments: int,
         confirmations: int,
         anchors: int,
@@ -234,6 +249,7 @@ class InvoiceInfo(msgspec.Struct, frozen=True):
             _INVOICE_NAMES[invoice.status],
             None if invoice.amount is None else Amount(invoice.amount),
             Amount(invoice.received),
+            Amount(received_confirmed),
             Amount(invoice.pending),
             confirmations,
             anchors,

@@ -170,6 +170,11 @@ class InvoiceRoom:
                     InvoicePaymentInfo.of(payment, votes[payment.height])
                     for payment in payments[:PAYMENTS_SHOWN]
                 ],
+                received_confirmed=sum(
+                    payment.value
+                    for payment in payments
+                    if votes[payment.height] >= invoice.confirmations
+                ),
                 more_payments=max(0, len(payments) - PAYMENTS_SHOWN),
                 confirmations=votes[height],
                 anchors=anchors_at(looked.last, height),

@@ -255,7 +255,7 @@ class KeepingRoom:
     @method("wallet.accounts", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text("Return a wallet's accounts, with their names and what they have.")
     async def accounts(self, wallet: WalletName = DEFAULT_WALLET) -> list[AccountInfo]:
-        return await self._wallets.call(wallet, _accounts)
+        return await self._wallets.look(wallet, _accounts)
 
     @method("wallet.name_account", Access.FULL, errors=(WalletRefusedError,))
     @user_text(
@@ -272,7 +272,7 @@ class KeepingRoom:
             AccountNames(opened.store).set_name(opened.account_index(account), alias)
             return _accounts(opened)
 
-        return await self._wallets.call(wallet, work)
+        return await self._wallets.look(wallet, work)
 
 
 def _book(wallet: Wallet) -> PayeeBook:

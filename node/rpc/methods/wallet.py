@@ -343,7 +343,7 @@ class WalletRoom:
                 OwnCoin.of(coin, opened.store.label("coin", coin.coin_id), 0) for coin in found
             ], opened.store.last_anchor()
 
-        listed, last = await self._wallets.call(wallet, look)
+        listed, last = await self._wallets.look(wallet, look)
         votes = await votes_at(self._queries, last, [coin.height for coin in listed])
         return [
             msgspec.structs.replace(coin, confirmations=count)

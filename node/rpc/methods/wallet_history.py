@@ -16,6 +16,7 @@ from unchained.node.rpc.methods.history_shapes import (
     HistoryItem,
     HistoryKindName,
     HistoryPart,
+    LogId,
     MinedDayInfo,
     WalletTransfer,
 )
@@ -113,8 +114,10 @@ class HistoryRoom:
         """Return the entries of a history that stand otherwise since a point, each once and as it
         is now, those that are `gone` included.
 
-        Begin with 0, and go on with the `next` that was returned. One that the wallet's log has
-        never come to, as after its file was damaged, is refused (EVENTS_GONE): begin with 0 again.
+        Begin with 0, and go on with the `next` and the `log` that were returned. A point that the
+        wallet's log has never come to, as after its file was damaged, or that is of another `log`,
+        as after the wallet was restored, is refused (EVENTS_GONE): begin with 0 again. Who gives no
+        `log` may miss what another one has under the numbers that he has seen.
         `GET /events?wallet=NAME` tells at once, and of every step.
         """
     )
@@ -125,18 +128,20 @@ class HistoryRoom:
         ] = 0,
         wallet: WalletName = DEFAULT_WALLET,
         limit: Limit = 100,
+        log: LogId | None = None,
     ) -> HistoryPart:
-        def work(opened: Wallet) -> tuple[_Found, int, bool]:
-            if sequence > opened.events.last:
-                raise EventsForgottenError(sequence, opened.events.last)
+        def work(opened: Wallet) -> tuple[_Found, int, bool, str]:
+            is_other = log not in (None, opened.events.log_id)
+            if sequence > opened.events.last or is_other:
+                raise EventsForgottenError(sequence, opened.events.last, is_other_log=is_other)
             found = opened.history_book.changed_since(sequence, limit + 1)
             more = len(found) > limit
             found = found[:limit]
             following = found[-1].changed if more else opened.events.last
-            return (found, opened.store.last_anchor()), following, more
+            return (found, opened.store.last_anchor()), following, more, opened.events.log_id
 
-        found, following, more = await self._wallets.change(wallet, work)
-        return HistoryPart(await self._items(*found), following, more)
+        found, following, more, log_id = await self._wallets.change(wallet, work)
+        return HistoryPart(await self._items(*found), following, more, log_id)
 
     @method("wallet.transfer", Access.FULL, scope=Scope.READ, errors=(WalletRefusedError,))
     @user_text(

@@ -16,7 +16,7 @@ from unchained.node.wallet.invoices import invoice_request, paid_height
 from unchained.node.wallet.keystore import Keystore, SpendSecret, new_secret
 from unchained.node.wallet.new_wallet import save_new
 from unchained.node.wallet.payment_request import PaymentRequest
-from unchained.node.wallet.records import Invoice, InvoiceStatus, Outgoing
+from unchained.node.wallet.records import Invoice, InvoiceChange, InvoiceStatus, Outgoing
 from unchained.node.wallet.wallet import Wallet
 
 UNC = 10**8
@@ -66,6 +66,14 @@ class Shop:
         events = self.seller.wallet.events.since(0, 100)
         return [name for one in events if (name := one.change.name).startswith("invoice.")]
 
+    def confirmed_sums(self) -> list[int]:
+        """Return what each `invoice.confirmed` says to be confirmed, in grains."""
+        return [
+            one.change.received_confirmed
+            for one in self.seller.wallet.events.since(0, 100)
+            if isinstance(one.change, InvoiceChange) and one.change.confirmed
+        ]
+
 
 def test_a_payment_is_booked_once_an_anchor_includes_it() -> None:
     shop = Shop()
@@ -104,6 +112,43 @@ def test_any_amount_pays_an_invoice_without_one() -> None:
     shop.pay(invoice, 5_000)
     shop.mine()
     assert shop.standing(invoice) == (InvoiceStatus.PAID, 5_000, 0)
+
+
+def test_without_an_amount_all_that_was_received_is_confirmed_or_nothing() -> None:
+    shop = Shop()
+    invoice, book = shop.invoice(None), shop.seller.wallet.invoices
+    shop.pay(invoice, 1_000)
+    shop.mine()
+    ((_, first),) = book.unconfirmed().invoices
+    book.confirm({invoice.tag: first}, shop.chain.now_ms)
+    assert (book.get(invoice.tag).confirmed, shop.confirmed_sums()) == (True, [1_000])
+    shop.pay(invoice, UNC)
+    assert book.get(invoice.tag).confirmed, "what waits is not received yet"
+    shop.mine()
+    assert not book.get(invoice.tag).confirmed
+    ((_, second),) = book.unconfirmed().invoices
+    assert second == first + 1 == paid_height(invoice, book.payments(invoice.tag))
+    # the votes were those of the first payment
+    book.confirm({invoice.tag: first}, shop.chain.now_ms)
+    assert not book.get(invoice.tag).confirmed
+    book.confirm({invoice.tag: second}, shop.chain.now_ms)
+    assert (book.get(invoice.tag).confirmed, shop.confirmed_sums()) == (True, [1_000, UNC + 1_000])
+
+
+def test_what_comes_on_top_of_an_amount_is_not_told_as_confirmed() -> None:
+    shop = Shop()
+    invoice, book = shop.invoice(), shop.seller.wallet.invoices
+    shop.pay(invoice, UNC)
+    shop.mine()
+    ((_, first),) = book.unconfirmed().invoices
+    shop.pay(invoice, UNC // 2)
+    shop.mine()
+    book.confirm({invoice.tag: first}, shop.chain.now_ms)
+    assert shop.standing(invoice) == (InvoiceStatus.OVERPAID, UNC * 3 // 2, 0)
+    assert shop.confirmed_sums() == [UNC]
+    shop.pay(invoice, UNC // 2)
+    shop.mine()
+    assert (book.get(invoice.tag).confirmed, shop.confirmed_sums()) == (True, [UNC])
 
 
 def test_what_nobody_could_pay_is_no_invoice() -> None:
@@ -158,7 +203,7 @@ def test_what_a_reorganisation_undoes_is_undone() -> None:
     shop.pay(invoice, UNC)
     shop.mine()
     assert shop.standing(invoice)[0] is InvoiceStatus.PAID
-    shop.seller.wallet.invoices.confirm([invoice.tag], shop.chain.now_ms)
+    shop.seller.wallet.invoices.confirm({invoice.tag: shop.chain.height}, shop.chain.now_ms)
     other.grow(3)
     shop.chain.adopt(other)
     shop.sync()
@@ -181,11 +226,11 @@ def test_an_invoice_whose_payment_is_undone_before_it_is_confirmed_is_not_confir
     other = shop.chain.fork(shop.chain.height, seed=9)
     shop.pay(invoice, UNC)
     shop.mine()
-    (enough,) = [found.tag for found, _ in shop.seller.wallet.invoices.unconfirmed().invoices]
+    ((found, height),) = shop.seller.wallet.invoices.unconfirmed().invoices
     other.grow(3)
     shop.chain.adopt(other)
     shop.sync()
-    shop.seller.wallet.invoices.confirm([enough], shop.chain.now_ms)
+    shop.seller.wallet.invoices.confirm({found.tag: height}, shop.chain.now_ms)
     assert not shop.seller.wallet.invoices.get(invoice.tag).confirmed
     assert "invoice.confirmed" not in shop.events()
 

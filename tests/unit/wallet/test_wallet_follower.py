@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,10 @@ from tests.framework.wallet_node import wallet_node
 from unchained.node.base.clock import SystemClock
 from unchained.node.rpc.http.event_streams import EventsGoneError
 from unchained.node.rpc.http.wallet_event_log import WalletEventLog
+from unchained.node.rpc.methods.contracts import ContractRoom
 from unchained.node.rpc.methods.invoice import InvoiceRoom
+from unchained.node.rpc.methods.keeping import KeepingRoom
+from unchained.node.rpc.methods.wallet import WalletRoom
 from unchained.node.rpc.methods.wallet_history import HistoryRoom
 from unchained.node.rpc.methods.wallet_shapes import WalletEntry
 from unchained.node.wallet import event_records
@@ -196,3 +200,90 @@ class NoVotes:
 
     async def confirmations(self, *_: object) -> dict[int, int]:
         return {}
+
+
+async def test_a_number_of_another_log_is_refused(tmp_path: Path) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        wallets = node.wallets
+        history = HistoryRoom(wallets, node.chain.queries)
+        words = await wallets.create("a", "pass")
+        await node.mine(2, "a")
+        await node.settle()
+        seen = await history.history_since(0, "a")
+        assert seen.next == 2
+        await node.mine(2, "a")
+        await node.settle()
+        assert len((await history.history_since(seen.next, "a", log=seen.log)).entries) == 2
+        await wallets.delete("a", "a")
+        await node.mine(3)
+        await wallets.create("a", "pass", mnemonic=words)
+        await node.settle()
+        assert wallets.last_event("a") > seen.next
+        with pytest.raises(EventsForgottenError, match="is another one than that of entry 2"):
+            await history.history_since(seen.next, "a", log=seen.log)
+        with pytest.raises(EventsGoneError):
+            async with WalletEventLog(wallets).open("a", seen.next, seen.log):
+                pass
+        anew = await history.history_since(0, "a")
+        assert (len(anew.entries), anew.log != seen.log) == (4, True)
+        assert (await history.history_since(anew.next, "a", log=anew.log)).entries == []
+        async with WalletEventLog(wallets).open("a", 0, anew.log) as entries:
+            assert len(await anext(entries)) == 4
+
+
+async def test_a_wallet_that_is_followed_no_more_tells_nothing_that_may_be_old(
+    tmp_path: Path,
+) -> None:
+    async with wallet_node(tmp_path).running() as node:
+        wallets = node.wallets
+        await wallets.create("a", "pass")
+        await node.mine(3, "a")
+        queries = node.chain.queries
+        invoices = InvoiceRoom(wallets, queries, node.clock)
+        history, room = HistoryRoom(wallets, queries), WalletRoom(wallets, queries)
+        contracts, keeping = ContractRoom(wallets), KeepingRoom(wallets)
+        party = wallets.wallet("a").address()
+        lock = (await contracts.htlc_create(party, party, 500, "a")).lock
+        made = await invoices.make(wallet="a", seconds=60)
+        await node.settle()
+        (mined, *_) = await history.history("a")
+        before = wallets.last_event("a")
+        wallets._give_up(wallets._open["a"], StoreDamagedError("a bit has flipped"))
+        asked: dict[str, Callable[[], Awaitable[object]]] = {
+            "balance": lambda: room.balance("a"),
+            "coins": lambda: room.coins("a"),
+            "history": lambda: history.history("a"),
+            "mined": lambda: history.mined("a"),
+            "history_since": lambda: history.history_since(0, "a"),
+            "transfer": lambda: history.transfer(mined.id, "a"),
+            "invoice": lambda: invoices.make(wallet="a"),
+            "invoices": lambda: invoices.list_("a"),
+            "get_invoice": lambda: invoices.get(made.id, "a"),
+            "cancel_invoice": lambda: invoices.cancel(made.id, "a"),
+            "contracts": lambda: contracts.contracts("a"),
+            "contract_info": lambda: contracts.contract_info(lock, "a"),
+            "contract_history": lambda: contracts.contract_history(lock, "a"),
+            "accounts": lambda: keeping.accounts("a"),
+            "receipt": lambda: wallets.receipt("a", bytes(mined.id)),
+            "reserve": lambda: wallets.prove_reserve("a", 1, b""),
+        }
+        answered = []
+        for name, ask in asked.items():
+            try:
+                await ask()
+            except StoreDamagedError:
+                continue
+            answered.append(name)
+        assert answered == []
+        # nothing expires by a chain that is not read; and what repairs it goes on
+        await trio.sleep(3_600)
+        await wallets._changed(wallets._open["a"], lambda _: None)
+        assert wallets.last_event("a") == before
+        assert (await room.address("a")).text
+        assert await wallets.backup("a", tmp_path / "a.backup")
+        (listed,) = await wallets.wallets()
+        assert (listed.failure, listed.info is None) == ("a bit has flipped", False)
+        await wallets.rescan("a")
+        await node.settle()
+        assert (await invoices.get(made.id, "a")).status == "expired"
+        assert int((await room.balance("a")).total) > 0
