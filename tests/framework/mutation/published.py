@@ -7,11 +7,11 @@ ended how, and at which commit. `docs/testing.md` shows it, with the modules tha
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from tests.framework.checkout import UNKNOWN, git
 from tests.framework.mutation.catalogue import all_mutants, files_of, is_strict
 from tests.framework.mutation.report import OUTCOMES, PUBLISHED, Counts, read_json, share
 
@@ -41,15 +41,10 @@ def mutated_files(root: Path) -> list[str]:
 
 
 def commit_of(root: Path) -> str:
-    """Return the commit that the working tree is at, with a + if something differs from it."""
-    found = subprocess.run(
-        ["git", "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+"],
-        cwd=root,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return found.stdout.strip()
+    """Return the commit that the working tree is at, with a + if something differs from it;
+    "unknown" where git does not know."""
+    found = git(root, "describe", "--always", "--abbrev=7", "--exclude=*", "--dirty=+")
+    return UNKNOWN if found is None else found
 
 
 def with_table(text: str, shown: str) -> str:

@@ -37,6 +37,22 @@ except KeyboardInterrupt as error:
 """
 
 
+def run(
+    text: str, folder: Path, *words: str, output: int = subprocess.PIPE
+) -> subprocess.CompletedProcess[str]:
+    """Run a module of this text as scripts/simulate would be run."""
+    (folder / "a_script.py").write_text(text)
+    return subprocess.run(
+        [*LAUNCH, "simulate", "a_script", *words],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "code", "errors"),
     [
@@ -49,15 +65,7 @@ except KeyboardInterrupt as error:
 def test_a_script_that_is_interrupted_says_so_in_one_line(
     text: str, code: int, errors: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "a_script.py").write_text(text)
-    ran = subprocess.run(
-        [*LAUNCH, "simulate", "a_script", "word", "--option"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = run(text, tmp_path, "word", "--option")
     assert (ran.returncode, ran.stderr) == (code, errors)
 
 
@@ -65,40 +73,23 @@ def test_a_script_that_is_interrupted_says_so_in_one_line(
     "text", ["print('a line\\n' * 100_000)", "print('a line')", "print('a line'); exit(1)"]
 )
 def test_a_script_whose_reader_has_left_ends_without_a_word(text: str, tmp_path: Path) -> None:
-    (tmp_path / "a_script.py").write_text(text)
     reader, writer = os.pipe()
     os.close(reader)
-    ran = subprocess.run(
-        [*LAUNCH, "fuzz", "a_script"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    ran = run(text, tmp_path, output=writer)
     os.close(writer)
     assert (ran.returncode, ran.stderr) == (141, "")
 
 
 def test_a_connection_that_broke_is_no_reader_that_has_left(tmp_path: Path) -> None:
-    (tmp_path / "a_script.py").write_text("raise BrokenPipeError('of a connection')")
-    ran = subprocess.run(
-        [*LAUNCH, "fuzz", "a_script"],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    ran = run("raise BrokenPipeError('of a connection')", tmp_path)
     assert ran.returncode == 1
     assert "BrokenPipeError: of a connection" in ran.stderr
 
 
 def test_every_script_that_is_a_module_of_tests_is_run_so_that_it_can_be_interrupted() -> None:
     texts = {path.name: path.read_text(errors="replace") for path in (ROOT / "scripts").iterdir()}
-    run = {name for name, text in texts.items() if "\nrun_module tests." in text}
-    assert run >= {"attack", "bench", "fuzz", "mutate", "simulate", "torture", "walks"}
+    by_it = {name for name, text in texts.items() if "\nrun_module tests." in text}
+    assert by_it >= {"attack", "bench", "fuzz", "mutate", "simulate", "torture", "walks"}
     otherwise = {name for name, text in texts.items() if re.search(r"exec .* -m tests\.", text)}
     assert otherwise == {"environment"}
 
